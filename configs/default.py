@@ -1,0 +1,120 @@
+"""Every field, with the paper's values where the paper gives one (seed 002, CelebA-HQ at 128x128).
+
+The other configs are overrides of this one. It describes itself only: point `dataset.path` at your images and choose
+`target.source` before running it.
+
+Command   python main.py --config=configs/default.py --workdir=runs/mine --config.dataset.path=photos
+Hardware  one GPU with 24 GiB or more
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The locked default."""
+    config = ConfigDict()
+    config.seed = 0  # of everything but the split: training, noise, labels
+
+    config.dataset = ConfigDict(
+        {
+            "name": "image_folder",  # orl | image_folder | npz
+            "path": "",  # a folder of class folders, a flat folder, or an npz file
+            "image_size": 128,  # pixels a side, after a centre crop
+            "channels": 3,  # 1 gray | 3 RGB
+            "heldout_fraction": 0.5,  # share never trained on; it calibrates the scores
+            "heldout_path": "",  # instead: unseen images from the same pool, when the target trained on everything
+            "near_duplicate": 0.98,  # pixel cosine from which two images stay on one side of the split
+            "split_seed": 0,  # decides the split, alone
+        }
+    )
+
+    config.target = ConfigDict(
+        {
+            "source": "train",  # train | load
+            "path": "",  # for load: a diffusers pipeline directory, or a workdir
+            "unet": {  # diffusers' UNet2DModel: same names, same meaning
+                "block_out_channels": (128, 128, 256, 256, 512, 512),
+                "down_block_types": ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4,
+                "layers_per_block": 2,
+                "attention_head_dim": 8,
+                "norm_num_groups": 32,
+                "dropout": 0.0,
+            },
+            "schedule": {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02},
+            "clip_x0": True,  # clip x0_hat to [-1, 1] while sampling
+            "train": _train(
+                num_steps=258_000,
+                batch_size=64,
+                learning_rate=1e-4,
+                warmup_steps=500,
+                b1=0.95,
+                weight_decay=1e-6,
+                ema_max=0.9999,
+                ema_power=0.75,  # EMA decay min(ema_max, 1 - (1 + step)^-0.75)
+                flip=True,
+                checkpoint_every=5_000,
+            ),
+        }
+    )
+
+    # The surrogate's training set: unguided samples of the target.
+    config.synthesize = ConfigDict({"num_images": 50_000, "num_steps": 50, "batch_size": 256})
+
+    config.labels = ConfigDict(
+        {
+            "source": "classifier",  # classifier: a teacher trained on the labelled training images | clusters: k-means
+            "num_clusters": 100,  # clusters: K
+            "cohesion": 0.5,  # clusters: those with a lower mean cosine to their centre are dropped
+            "train": _train(num_steps=10_000, batch_size=64, learning_rate=1e-3, warmup_steps=500, flip=True),
+        }
+    )
+
+    config.classifier = ConfigDict(
+        {
+            "arch": "resnet34",  # of teacher and student; resnet18, resnet18_small, resnet10_small, resnet10_tiny
+            "guide": "time_dependent",  # TDKD, Eq. (11)
+            "train": _train(num_steps=50_000, batch_size=64, learning_rate=1e-4, warmup_steps=500, flip=True),
+        }
+    )
+
+    config.extract = ConfigDict(
+        {
+            "scales": (0.0, 5.0, 6.0, 7.0, 8.0, 9.0),  # lambda; 0 is "Random"
+            "num_images": 50_000,  # N_G, per lambda
+            "num_steps": 50,
+            "eta": 0.0,  # 0 DDIM, 1 ancestral
+            "batch_size": 256,  # changes speed and memory, never a result
+            "descriptor": "pixel",  # mean-centred unit-norm pixels
+            "weights": "",  # the descriptor's weights; pixel has none
+            "top_k": 10,  # nearest training images kept per generated image
+            "save_images": False,  # else regenerated from (seed, index) when looked at
+            "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),  # [low, high) of the score; 1.0 closed
+        }
+    )
+
+    config.report = ConfigDict({"pairs": 24})  # pairs per contact sheet
+    return config.lock()
+
+
+def _train(**overrides: object) -> ConfigDict:
+    """AdamW, linear warm-up and cosine decay, clipping, EMA."""
+    train = ConfigDict(
+        {
+            "num_steps": 1_000,
+            "batch_size": 64,
+            "learning_rate": 1e-4,
+            "warmup_steps": 0,
+            "b1": 0.9,
+            "b2": 0.999,
+            "weight_decay": 1e-2,
+            "clip_norm": 1.0,
+            "ema_max": 0.9999,
+            "ema_power": 0.0,  # 0: no average
+            "flip": False,  # mirror at random
+            "checkpoint_every": 1_000,
+            "log_every": 50,
+        }
+    )
+    train.update(overrides)
+    return train

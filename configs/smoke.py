@@ -1,0 +1,32 @@
+"""Every stage on almost nothing: the end-to-end test. Its numbers mean nothing.
+
+Command   python main.py --config=configs/smoke.py --workdir=runs/smoke
+Hardware  2 CPU cores, 2 minutes
+"""
+
+from ml_collections import ConfigDict
+
+from configs import orl
+
+
+def get_config() -> ConfigDict:
+    """The ORL photos at 16x16, a UNet of 20,000 parameters, 3 steps of everything."""
+    config = orl.get_config()
+    config.dataset.image_size = 16
+    config.target.source = "train"
+    config.target.unet.update(
+        {
+            "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            "norm_num_groups": 4,
+        }
+    )
+    few = {"num_steps": 3, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "log_every": 1}
+    for train in (config.target.train, config.labels.train, config.classifier.train):
+        train.update(few)
+    config.classifier.arch = "resnet10_tiny"
+    config.synthesize.update({"num_images": 16, "num_steps": 3, "batch_size": 8})
+    config.extract.update({"scales": (0.0, 2.0), "num_images": 12, "num_steps": 3, "batch_size": 8})
+    config.report.pairs = 4
+    return config

@@ -1,0 +1,47 @@
+"""Command line of an audit: python main.py --config=configs/orl.py --workdir=runs/orl. Again to resume."""
+
+import logging
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only writes TensorBoard logs here
+
+from absl import flags
+from ml_collections import config_flags
+
+from side_jax import pipeline
+from side_jax.training import TrainingDiverged
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go, e.g. runs/orl. Its parent must exist.")
+_STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run.")
+
+
+def main(arguments: list[str]) -> int:
+    """0 done; 1 a training diverged; 2 bad input; 130 interrupted."""
+    try:
+        flags.FLAGS(arguments)
+        if _CONFIG.value is None or _WORKDIR.value is None:
+            raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
+        audit = pipeline.prepare(_CONFIG.value, _WORKDIR.value)
+        pipeline.plan(audit, tuple(_STAGES.value))
+    except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    logging.getLogger("side_jax").setLevel(logging.INFO)
+    logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
+    try:
+        workdir = pipeline.execute(audit, tuple(_STAGES.value), _CONFIG.value)
+    except TrainingDiverged as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return 130
+    if "report" in _STAGES.value:
+        print(f"report: {workdir / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,48 @@
+"""How much of its training data does this diffusion model give back?
+
+The public API; everything is imported on first use, so that `import side_jax` costs nothing but JAX.
+
+    target = side_jax.load_target("assets/orl_target")
+    images = side_jax.sample(target, num_images=16, seed=0)
+    embed = side_jax.load_descriptor("pixel")
+    matches = side_jax.match(embed(images), embed(train_images), k=10)
+    side_jax.ams(matches, 0.5, 0.6), side_jax.ums(matches, 0.5, 0.6)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from side_jax.evidence.metrics import ams as ams
+    from side_jax.evidence.metrics import ums as ums
+    from side_jax.extraction.descriptors import load_descriptor as load_descriptor
+    from side_jax.extraction.matching import Matches as Matches
+    from side_jax.extraction.matching import match as match
+    from side_jax.images import ImageSet as ImageSet
+    from side_jax.images import load_images as load_images
+    from side_jax.pipeline import run as run
+    from side_jax.sampling import sample as sample
+    from side_jax.stages.audit import load_target as load_target
+    from side_jax.surrogate.classifier import load_classifier as load_classifier
+
+_HOME = {
+    "ImageSet": "side_jax.images",
+    "Matches": "side_jax.extraction.matching",
+    "ams": "side_jax.evidence.metrics",
+    "load_classifier": "side_jax.surrogate.classifier",
+    "load_descriptor": "side_jax.extraction.descriptors",
+    "load_images": "side_jax.images",
+    "load_target": "side_jax.stages.audit",
+    "match": "side_jax.extraction.matching",
+    "run": "side_jax.pipeline",
+    "sample": "side_jax.sampling",
+    "ums": "side_jax.evidence.metrics",
+}
+__all__ = list(_HOME)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'side_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,41 @@
+"""Classifier guidance: a function from eps_fn to eps_fn (DESIGN §5)."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from side_jax.diffusion.objective import EpsFn
+
+LogProbFn = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> log p^t(y | x_t) [N, K]
+
+
+def classifier_gradient(log_prob: LogProbFn, x_t: jax.Array, t: jax.Array, labels: jax.Array) -> jax.Array:
+    """g = ∇_{x_t} log p^t(y = c | x_t) = −∇ CE(c, p^t(y | x_t)): [N, H, W, C].
+
+    The gradient of the batch sum; images do not interact, so each row is its own image's gradient.
+    """
+
+    def cross_entropy(x: jax.Array) -> jax.Array:
+        return -jnp.take_along_axis(log_prob(x, t), labels[:, None], axis=-1).sum()
+
+    return -jax.grad(cross_entropy)(x_t)
+
+
+def guide(eps_fn: EpsFn, log_prob: LogProbFn, alpha_bar: jax.Array, labels: jax.Array, lam: jax.Array) -> EpsFn:
+    """ε̂ = ε_θ(x_t, t) − λ √(1−ᾱ_t) g, SIDE's Eq. (10) as a DDIM update.
+
+    Args:
+      eps_fn: the unguided target. The gradient is taken at x_t, not through it.
+      log_prob: the time-conditioned classifier p^t(y | x_t).
+      alpha_bar: [T].
+      labels: int [N], the class c of each image.
+      lam: scalar λ; 0 gives eps_fn back. Traced: one compilation serves every λ.
+    """
+
+    def guided(x_t: jax.Array, t: jax.Array) -> jax.Array:
+        g = classifier_gradient(log_prob, x_t, t, labels)
+        sigma_t = jnp.sqrt(1 - alpha_bar[t]).reshape(-1, *([1] * (x_t.ndim - 1)))
+        return eps_fn(x_t, t) - lam * sigma_t * g  # Eq. (10)
+
+    return guided

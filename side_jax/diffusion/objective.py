@@ -1,0 +1,35 @@
+"""The DDPM training loss and its averaged weights."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from side_jax.diffusion.schedule import add_noise
+
+EpsFn = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> eps_hat [N, H, W, C]
+
+
+def sample_timesteps(key: jax.Array, num: int, num_train_timesteps: int) -> jax.Array:
+    """t uniform on 0 … T−1: int32 [num]."""
+    return jax.random.randint(key, (num,), 0, num_train_timesteps)
+
+
+def ddpm_loss(eps_fn: EpsFn, key: jax.Array, x0: jax.Array, alpha_bar: jax.Array) -> jax.Array:
+    """E‖ε − ε_θ(x_t, t)‖², averaged over pixels (Ho et al. 2020, Eq. 14): scalar.
+
+    Args:
+      eps_fn: the network.
+      key: for t and ε.
+      x0: clean images in [−1, 1], [N, H, W, C].
+      alpha_bar: [T].
+    """
+    t_key, eps_key = jax.random.split(key)
+    t = sample_timesteps(t_key, x0.shape[0], alpha_bar.shape[0])
+    eps = jax.random.normal(eps_key, x0.shape)
+    return jnp.square(eps - eps_fn(add_noise(x0, eps, alpha_bar[t]), t)).mean()
+
+
+def ema_decay(step: jax.Array, power: float, maximum: float) -> jax.Array:
+    """Decay of the weight average after `step` updates, min(maximum, 1 − (1 + step)^−power) (diffusers' EMAModel)."""
+    return jnp.minimum(maximum, 1 - (1 + step.astype(jnp.float32)) ** -power)

@@ -1,0 +1,70 @@
+"""Rows of the match table as Parquet parts, one per batch, named for the images they hold.
+
+A part is written to a temporary name and moved into place, with a checksum on every page. So what can be read is right,
+and what is missing is whatever no readable part covers: any batch size can resume any other's sweep.
+"""
+
+import io
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from etils import epath
+
+from side_jax.artifacts import write_bytes
+
+_log = logging.getLogger(__name__)
+_IDS, _SCORES = pa.list_(pa.string()), pa.list_(pa.float32())
+
+
+def _reference_fields(prefix: str) -> list[tuple[str, pa.DataType]]:
+    return [
+        (f"{prefix}ids", _IDS),  # nearest by descriptor, best first
+        (f"{prefix}scores", _SCORES),
+        (f"{prefix}in_band", _IDS),  # every image with a score ≥ the lowest band
+        (f"{prefix}in_band_scores", _SCORES),
+        (f"{prefix}l2_id", pa.string()),  # nearest by pixels
+        (f"{prefix}carlini_ratio", pa.float32()),
+        (f"{prefix}nearest_ratio", pa.float32()),
+    ]
+
+
+# "" all training images; "paired_" as many of them as there are held out; "heldout_" the held-out images.
+REFERENCES = ("", "paired_", "heldout_")
+SCHEMA = pa.schema(
+    [("scale", pa.float32()), ("index", pa.int64()), ("label", pa.int32())]
+    + [field for prefix in REFERENCES for field in _reference_fields(prefix)]
+)
+
+
+def scale_folder(extract: epath.Path, scale: float) -> epath.Path:
+    """extract/scale=09.00 for λ = 9: sorts by λ up to 99."""
+    return extract / f"scale={scale:05.2f}"
+
+
+def write_part(folder: epath.Path, columns: Mapping[str, Any]) -> None:
+    """Writes one batch of rows atomically."""
+    table = pa.table(dict(columns), schema=SCHEMA)
+    indices = np.asarray(columns["index"])
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, write_page_checksum=True)
+    write_bytes(folder / f"part-{indices[0]:09d}-{indices[-1]:09d}.parquet", buffer.getvalue())
+
+
+def read_parts(folder: epath.Path) -> pa.Table:
+    """All readable rows in order of index. A damaged part is reported, deleted, and so made again."""
+    tables = []
+    for path in sorted(folder.glob("part-*.parquet")) if folder.exists() else []:
+        try:
+            table = pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as error:
+            _log.warning("%s is damaged (%s) and will be made again", path, str(error).splitlines()[0])
+            path.unlink()
+            continue
+        tables.append(table.cast(SCHEMA))
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    order = np.unique(table["index"].to_numpy(), return_index=True)[1]
+    return table.take(order)

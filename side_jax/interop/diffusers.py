@@ -1,0 +1,155 @@
+"""Hugging Face diffusers model directories: `model_index.json`, `unet/`, `scheduler/`, safetensors."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import traverse_util
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from side_jax.artifacts import read_json, write_bytes, write_json
+from side_jax.diffusion.schedule import Schedule
+from side_jax.models.unet import UNet, check_unet
+from side_jax.target import Target
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
+
+# Options of UNet2DModel and its schedulers that must have exactly this value if present: no other is implemented.
+_UNET_FIXED: dict[str, Any] = {
+    "act_fn": "silu",
+    "class_embed_type": None,
+    "mid_block_type": "UNetMidBlock2D",
+    "num_class_embeds": None,
+    "time_embedding_type": "positional",
+}
+_SCHEDULER_FIXED: dict[str, Any] = {
+    "clip_sample_range": 1.0,
+    "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+    "set_alpha_to_one": True,
+    "thresholding": False,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+}
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """Flax path -> diffusers state-dict key: ("down_blocks_0", "conv", "kernel") -> "down_blocks.0.conv.weight"."""
+    *modules, leaf = path
+    leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
+    return ".".join([_LISTS.sub(r"\1.\2", module) for module in modules] + [leaf])
+
+
+def _to_torch(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
+    if path[-1] == "kernel":  # HWIO -> OIHW, IO -> OI
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    return np.ascontiguousarray(value)
+
+
+def _from_torch(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
+    if path[-1] == "kernel":
+        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    return value
+
+
+def save_target(target: Target, directory: epath.PathLike) -> None:
+    """Writes a pipeline directory that diffusers itself loads (`DDIMPipeline.from_pretrained`)."""
+    root = epath.Path(directory)
+    unet = {f.name: getattr(target.unet, f.name) for f in _unet_fields()}
+    write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **unet})
+    write_json(
+        root / "scheduler" / "scheduler_config.json",
+        {
+            "_class_name": "DDIMScheduler",
+            **_SCHEDULER_FIXED,
+            **dataclasses.asdict(target.schedule),
+            "clip_sample": target.clip_x0,
+        },
+    )
+    flat = traverse_util.flatten_dict(jax.device_get(target.params))
+    tensors = {torch_name(path): _to_torch(path, np.asarray(value)) for path, value in flat.items()}
+    write_bytes(root / "unet" / WEIGHTS, save_safetensors(tensors, metadata={"format": "pt"}))
+    if target.facts:
+        write_json(root / "manifest.json", target.facts)
+    index = {"_class_name": "DDIMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    write_json(root / "model_index.json", {**index, "unet": ["diffusers", "UNet2DModel"]})
+
+
+def load_target(directory: epath.PathLike) -> Target:
+    """Reads a pipeline directory.
+
+    Raises:
+      ValueError: if a file is missing or unreadable, the class or an option is not supported, or the weights have
+        missing, extra or misshapen keys.
+    """
+    root = epath.Path(directory)
+    for file in ("unet/config.json", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json"):
+        if not (root / file).exists():
+            raise ValueError(f"{root} is not a diffusers pipeline directory: {file} is missing")
+    config = _checked(read_json(root / "unet" / "config.json"), root, "unet", ("UNet2DModel",), _UNET_FIXED)
+    scheduling = read_json(root / "scheduler" / "scheduler_config.json")
+    known = ("DDIMScheduler", "DDPMScheduler")
+    scheduling = _checked(scheduling, root, "scheduler", known, _SCHEDULER_FIXED)
+    names = {f.name for f in _unet_fields()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
+    unet = UNet(**fields)
+    schedule_names = {f.name for f in dataclasses.fields(Schedule)}
+    schedule = Schedule(**{k: v for k, v in scheduling.items() if k in schedule_names})
+    size = unet.sample_size
+    if not isinstance(size, int):
+        raise ValueError(f"{root}/unet/config.json: sample_size must be one number, got {size!r}")
+    check_unet(unet, size, unet.in_channels)
+    params = _load_params(unet, root / "unet" / WEIGHTS)
+    manifest = root / "manifest.json"
+    facts = read_json(manifest) if manifest.exists() else {}
+    return Target(unet, params, schedule, bool(scheduling.get("clip_sample", True)), facts)
+
+
+def _unet_fields() -> list[Any]:
+    return [f for f in dataclasses.fields(UNet) if f.name not in ("parent", "name")]
+
+
+def _checked(config: Any, root: epath.Path, part: str, classes: tuple[str, ...], fixed: dict[str, Any]) -> Any:
+    if config.get("_class_name") not in classes:
+        raise ValueError(f"{root}/{part}: class {config.get('_class_name')!r} is not supported; known: {classes}")
+    for option, value in fixed.items():
+        if config.get(option, value) != value:
+            raise ValueError(f"{root}/{part}: {option}={config[option]!r} is not supported; only {value!r} is")
+    return config
+
+
+def unet_shapes(unet: UNet) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Path -> shape of every parameter, without computing any."""
+    size = unet.sample_size or 2 ** len(unet.block_out_channels)
+    x = jax.ShapeDtypeStruct((1, size, size, unet.in_channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
+    variables = jax.eval_shape(unet.init, jax.random.key(0), x, t)
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables["params"]).items()}
+
+
+def _load_params(unet: UNet, file: epath.Path) -> Any:
+    try:
+        tensors = load_safetensors(file.read_bytes())
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{file} is not a readable safetensors file: {error}") from error
+    shapes = unet_shapes(unet)
+    wanted = {torch_name(path): path for path in shapes}
+    problems = [f"missing {name}" for name in sorted(wanted.keys() - tensors.keys())]
+    problems += [f"extra {name}" for name in sorted(tensors.keys() - wanted.keys())]
+    params = {}
+    for name in wanted.keys() & tensors.keys():
+        path = wanted[name]
+        params[path] = _from_torch(path, tensors[name]).astype(np.float32)
+        if params[path].shape != shapes[path]:
+            problems.append(f"misshapen {name}: {tensors[name].shape}")
+    if problems:
+        shown = "; ".join(problems[:10])
+        raise ValueError(f"{file} does not fit its config.json in {len(problems)} keys: {shown}")
+    return traverse_util.unflatten_dict(params)

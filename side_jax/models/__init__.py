@@ -1,0 +1,1 @@
+"""Networks as Flax (linen) modules: the diffusers UNet and the ResNets that guide it."""

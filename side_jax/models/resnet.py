@@ -1,0 +1,113 @@
+"""ResNets: the teacher p(y | x) and, with time modules, the student p^t(y | x_t).
+
+The family is torchvision's (He et al. 2016, basic blocks). With `time_conditioned` every basic block has one time
+module right after its first batch norm (seed 002, Appendix C, Fig. 6).
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from side_jax.models.conv import Conv, he_init, torch_init
+from side_jax.models.layers import TimestepMLP, timestep_embedding
+
+_TIME_FEATURES = 128  # size of the shared timestep embedding; groups of 4 for its normalisation
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetArch:
+    """Blocks per stage, channels of the first stage, and the stem.
+
+    `imagenet_stem`: 7x7 convolution of stride 2 and max-pooling, for 64 pixels and up; else a 3x3 convolution.
+    """
+
+    stage_sizes: tuple[int, ...]
+    width: int
+    imagenet_stem: bool
+
+
+ARCHITECTURES = {
+    "resnet34": ResNetArch((3, 4, 6, 3), 64, True),
+    "resnet18": ResNetArch((2, 2, 2, 2), 64, True),
+    "resnet18_small": ResNetArch((2, 2, 2, 2), 32, False),
+    "resnet10_small": ResNetArch((1, 1, 1, 1), 24, False),
+    "resnet10_tiny": ResNetArch((1, 1, 1, 1), 8, False),
+}
+
+
+class TimeModule(nn.Module):
+    """h = x_BN (1 + s) + b, with (s, b) = Linear(SiLU(GroupNorm(timestep embedding))).
+
+    The linear layer starts at zero, so that the student starts at its teacher.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, emb: jax.Array) -> jax.Array:
+        h = nn.silu(nn.GroupNorm(num_groups=_TIME_FEATURES // 4, name="norm")(emb))
+        zero = nn.initializers.zeros
+        scale, shift = jnp.split(nn.Dense(2 * x.shape[-1], kernel_init=zero, name="proj")(h), 2, axis=-1)
+        return x * (1 + scale[:, None, None, :]) + shift[:, None, None, :]
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; `emb` is the timestep embedding of a time-conditioned net, or None."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, emb: jax.Array | None, train: bool) -> jax.Array:
+        h = Conv(self.features, stride=self.stride, use_bias=False, kernel_init=he_init, name="conv1")(x)
+        h = _batch_norm("bn1", train)(h)
+        if emb is not None:
+            h = TimeModule(name="time")(h, emb)
+        h = Conv(self.features, use_bias=False, kernel_init=he_init, name="conv2")(nn.relu(h))
+        h = _batch_norm("bn2", train)(h)
+        if x.shape != h.shape:
+            x = Conv(self.features, 1, self.stride, 0, False, he_init, name="downsample_0")(x)
+            x = _batch_norm("downsample_1", train)(x)
+        return nn.relu(x + h)
+
+
+class ResNet(nn.Module):
+    """Class logits of an image; with `time_conditioned`, of a noisy image at timestep t."""
+
+    arch: ResNetArch
+    num_classes: int
+    time_conditioned: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, t: jax.Array | None = None, train: bool = False) -> jax.Array:
+        """float [N, H, W, C] in [−1, 1], int [N] -> logits [N, K]. `train` uses and updates batch statistics."""
+        emb = None
+        if self.time_conditioned:
+            if t is None:
+                raise ValueError("a time-conditioned ResNet needs t")
+            emb = TimestepMLP(_TIME_FEATURES, name="time_embedding")(timestep_embedding(t, _TIME_FEATURES))
+        if self.arch.imagenet_stem:
+            x = Conv(self.arch.width, 7, 2, 3, False, he_init, name="conv1")(x)
+        else:
+            x = Conv(self.arch.width, 3, 1, 1, False, he_init, name="conv1")(x)
+        x = nn.relu(_batch_norm("bn1", train)(x))
+        if self.arch.imagenet_stem:
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        for stage, size in enumerate(self.arch.stage_sizes):
+            for block in range(size):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"layer{stage + 1}_{block}"
+                x = BasicBlock(self.arch.width * 2**stage, stride, name=name)(x, emb, train)
+        return nn.Dense(self.num_classes, kernel_init=torch_init, name="fc")(x.mean((1, 2)))
+
+
+def _batch_norm(name: str, train: bool) -> nn.BatchNorm:
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
+
+
+def start_at_teacher(student: Any, teacher: Any) -> Any:
+    """The student's variables with every one that the teacher also has taken from the teacher."""
+    if not isinstance(student, dict):
+        return jnp.array(teacher)
+    return {key: start_at_teacher(value, teacher[key]) if key in teacher else value for key, value in student.items()}

@@ -1,0 +1,222 @@
+"""The noise-prediction UNet: diffusers' `UNet2DModel`, block for block and option for option.
+
+Field names are diffusers' config keys and submodule names its parameter names (`down_blocks.0.resnets.1.conv1`), so
+that `side_jax.interop.diffusers` maps weights by name alone. Activations are NHWC.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from side_jax.models.conv import Conv
+from side_jax.models.layers import (
+    Attention,
+    Downsample,
+    GroupNorm,
+    ResnetBlock,
+    TimestepMLP,
+    Upsample,
+    timestep_embedding,
+)
+
+DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
+UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D")
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+    """What every block of one UNet shares."""
+
+    groups: int
+    epsilon: float
+    head_dim: int | None
+    scale_shift: bool
+    dropout: float
+
+    def resnet(self, features: int, name: str, resample: str | None = None, divide_by: float = 1.0) -> ResnetBlock:
+        return ResnetBlock(
+            features, self.groups, self.epsilon, self.scale_shift, self.dropout, divide_by, resample, name=name
+        )
+
+    def attention(self, name: str) -> Attention:
+        return Attention(self.head_dim, self.groups, self.epsilon, name=name)
+
+
+class DownBlock(nn.Module):
+    """ResNet blocks, each followed by attention if asked, then downsampling; every output is a skip."""
+
+    features: int
+    num_layers: int
+    attention: bool
+    downsample: str | None  # None | "conv" | "resnet"
+    padding: int
+    options: BlockOptions
+
+    @nn.compact
+    def __call__(self, h: jax.Array, emb: jax.Array, deterministic: bool) -> tuple[jax.Array, list[jax.Array]]:
+        skips = []
+        for i in range(self.num_layers):
+            h = self.options.resnet(self.features, f"resnets_{i}")(h, emb, deterministic)
+            if self.attention:
+                h = self.options.attention(f"attentions_{i}")(h)
+            skips.append(h)
+        if self.downsample == "conv":
+            h = Downsample(self.features, self.padding, name="downsamplers_0")(h)
+        elif self.downsample == "resnet":
+            h = self.options.resnet(self.features, "downsamplers_0", resample="down")(h, emb, deterministic)
+        return h, [*skips, h] if self.downsample else skips
+
+
+class MidBlock(nn.Module):
+    """ResNet block, attention if asked, ResNet block, at the lowest resolution."""
+
+    attention: bool
+    attention_groups: int | None
+    divide_by: float
+    options: BlockOptions
+
+    @nn.compact
+    def __call__(self, h: jax.Array, emb: jax.Array, deterministic: bool) -> jax.Array:
+        features = h.shape[-1]
+        h = self.options.resnet(features, "resnets_0", divide_by=self.divide_by)(h, emb, deterministic)
+        if self.attention:
+            h = Attention(
+                self.options.head_dim,
+                self.attention_groups,
+                self.options.epsilon,
+                self.divide_by,
+                name="attentions_0",
+            )(h)
+        return self.options.resnet(features, "resnets_1", divide_by=self.divide_by)(h, emb, deterministic)
+
+
+class UpBlock(nn.Module):
+    """Like `DownBlock`, mirrored: each ResNet block reads one skip, then upsampling."""
+
+    features: int
+    num_layers: int
+    attention: bool
+    upsample: str | None  # None | "conv" | "resnet"
+    options: BlockOptions
+
+    @nn.compact
+    def __call__(self, h: jax.Array, skips: list[jax.Array], emb: jax.Array, deterministic: bool) -> jax.Array:
+        for i in range(self.num_layers):
+            h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
+            h = self.options.resnet(self.features, f"resnets_{i}")(h, emb, deterministic)
+            if self.attention:
+                h = self.options.attention(f"attentions_{i}")(h)
+        if self.upsample == "conv":
+            h = Upsample(self.features, name="upsamplers_0")(h)
+        elif self.upsample == "resnet":
+            h = self.options.resnet(self.features, "upsamplers_0", resample="up")(h, emb, deterministic)
+        return h
+
+
+class UNet(nn.Module):
+    """eps_theta(x_t, t): noisy images in, the noise in them out. Defaults are those of diffusers' `UNet2DModel`."""
+
+    sample_size: int | None = None
+    in_channels: int = 3
+    out_channels: int = 3
+    center_input_sample: bool = False
+    time_embedding_dim: int | None = None
+    freq_shift: int = 0
+    flip_sin_to_cos: bool = True
+    down_block_types: tuple[str, ...] = ("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D")
+    up_block_types: tuple[str, ...] = ("AttnUpBlock2D", "AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D")
+    block_out_channels: tuple[int, ...] = (224, 448, 672, 896)
+    layers_per_block: int = 2
+    mid_block_scale_factor: float = 1.0
+    downsample_padding: int = 1
+    downsample_type: str = "conv"
+    upsample_type: str = "conv"
+    dropout: float = 0.0
+    attention_head_dim: int | None = 8
+    norm_num_groups: int = 32
+    attn_norm_num_groups: int | None = None
+    norm_eps: float = 1e-5
+    resnet_time_scale_shift: str = "default"
+    add_attention: bool = True
+
+    @nn.compact
+    def __call__(self, x_t: jax.Array, t: jax.Array, deterministic: bool = True) -> jax.Array:
+        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng."""
+        if self.center_input_sample:
+            x_t = 2 * x_t - 1
+        scale_shift = self.resnet_time_scale_shift == "scale_shift"
+        options = BlockOptions(self.norm_num_groups, self.norm_eps, self.attention_head_dim, scale_shift, self.dropout)
+        emb = timestep_embedding(t, self.block_out_channels[0], self.flip_sin_to_cos, self.freq_shift)
+        emb = TimestepMLP(self.time_embedding_dim or 4 * self.block_out_channels[0], name="time_embedding")(emb)
+
+        h = Conv(self.block_out_channels[0], name="conv_in")(x_t)
+        skips = [h]
+        last = len(self.block_out_channels) - 1
+        for i, (kind, features) in enumerate(zip(self.down_block_types, self.block_out_channels, strict=True)):
+            downsample = self.downsample_type if i < last else None
+            attention = kind == "AttnDownBlock2D"
+            down = DownBlock(
+                features,
+                self.layers_per_block,
+                attention,
+                downsample,
+                self.downsample_padding,
+                options,
+                name=f"down_blocks_{i}",
+            )
+            h, outputs = down(h, emb, deterministic)
+            skips += outputs
+
+        mid_groups = self.attn_norm_num_groups or (None if scale_shift else self.norm_num_groups)
+        mid = MidBlock(self.add_attention, mid_groups, self.mid_block_scale_factor, options, name="mid_block")
+        h = mid(h, emb, deterministic)
+
+        num_layers = self.layers_per_block + 1
+        for i, (kind, features) in enumerate(zip(self.up_block_types, self.block_out_channels[::-1], strict=True)):
+            upsample = self.upsample_type if i < last else None
+            up = UpBlock(features, num_layers, kind == "AttnUpBlock2D", upsample, options, name=f"up_blocks_{i}")
+            h = up(h, skips[-num_layers:], emb, deterministic)
+            skips = skips[:-num_layers]
+
+        h = nn.silu(GroupNorm(self.norm_num_groups, self.norm_eps, name="conv_norm_out")(h))
+        return Conv(self.out_channels, name="conv_out")(h)
+
+
+def check_unet(unet: UNet, image_size: int, channels: int) -> None:
+    """Raises `ValueError`, naming the option, if `unet` cannot denoise [N, image_size, image_size, channels]."""
+    levels = len(unet.block_out_channels)
+    for name, kinds, known in (
+        ("down_block_types", unet.down_block_types, DOWN_BLOCKS),
+        ("up_block_types", unet.up_block_types, UP_BLOCKS),
+    ):
+        if len(kinds) != levels:
+            raise ValueError(f"unet.{name} has {len(kinds)} entries, unet.block_out_channels has {levels}")
+        unknown = [kind for kind in kinds if kind not in known]
+        if unknown:
+            raise ValueError(f"unet.{name}: {unknown[0]!r} is not supported; known: {', '.join(known)}")
+    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
+        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
+        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
+        ("downsample_padding", unet.downsample_padding, (0, 1)),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")
+    stride = 2 ** (levels - 1)
+    if image_size % stride:
+        raise ValueError(
+            f"dataset.image_size {image_size} is not divisible by the UNet's stride {stride} ({levels} blocks);"
+            f" use a multiple of {stride}"
+        )
+    for width in unet.block_out_channels:
+        if width % unet.norm_num_groups:
+            raise ValueError(f"unet.norm_num_groups {unet.norm_num_groups} does not divide block_out_channels {width}")
+    if unet.in_channels != channels or unet.out_channels != channels:
+        raise ValueError(
+            f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
+            " (dataset.channels)"
+        )

@@ -1,0 +1,200 @@
+"""The six stages in order: what each depends on, and whether it runs, resumes, is skipped or is refused.
+
+Before a stage computes anything it writes `spec.json`, what its result depends on; when it is complete it writes
+`manifest.json`. So an interrupted stage resumes, a complete one is skipped, and one made with other options is refused
+before any compute, with the field that differs.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+import side_jax
+from side_jax import artifacts
+from side_jax.images import load_images
+from side_jax.options import AuditOptions, DatasetOptions
+from side_jax.splitting import Split, split_images
+from side_jax.stages.audit import Audit, check
+from side_jax.stages.extract import extract, extract_request, extract_spec
+from side_jax.stages.report import report, report_request
+from side_jax.stages.surrogate import distill, distill_spec, label, label_spec, synthesize, synthesize_spec
+from side_jax.stages.target import target, target_spec
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One step of the
+
+    Attributes:
+      name: as in `--stages`.
+      folder: its place in the workdir.
+      needs: stages whose artifacts it reads.
+      run: does the work; returns facts for the manifest.
+      spec: what its result depends on. A change is refused.
+      request: how much of it is wanted. A change makes the stage run on.
+    """
+
+    name: str
+    folder: str
+    needs: tuple[str, ...]
+    run: Callable[[Audit], dict[str, Any]]
+    spec: Callable[[Audit], dict[str, Any]]
+    request: Callable[[Audit], dict[str, Any]] = lambda _: {}
+
+
+STAGES = (
+    Stage("target", "target", (), target, target_spec),
+    Stage("synthesize", "synthetic", ("target",), synthesize, synthesize_spec),
+    Stage("label", "labels", ("synthesize",), label, label_spec),
+    Stage("distill", "classifier", ("synthesize", "label"), distill, distill_spec),
+    Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request),
+    Stage("report", "report", ("extract",), report, lambda _: {}, report_request),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+
+def load_split(dataset: DatasetOptions) -> Split:
+    """The images a config names, split into train and held-out."""
+    images = load_images(dataset.name, dataset.path, dataset.image_size, dataset.channels)
+    split = split_images(images, dataset.heldout_fraction, dataset.near_duplicate, dataset.split_seed)
+    if dataset.heldout_path:
+        unseen = load_images(dataset.name, dataset.heldout_path, dataset.image_size, dataset.channels)
+        split = Split(images, unseen)
+    return split
+
+
+def prepare(config: Mapping[str, Any], workdir: epath.PathLike) -> Audit:
+    """Checks a config against the data and, if it is loaded, the target. Writes nothing.
+
+    Raises:
+      ValueError: naming what does not fit, and what to do.
+    """
+    options = AuditOptions.from_config(config)
+    root = epath.Path(workdir)
+    if not root.parent.exists():
+        raise ValueError(f"workdir {str(root)!r}: its parent folder does not exist; create it, or correct the path")
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"workdir {str(root)!r} is a file")
+    audit = Audit(options, root, load_split(options.dataset))
+    check(audit)
+    return audit
+
+
+def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[tuple[Stage, dict[str, Any], bool]]:
+    """(stage, spec, complete?) of every wanted stage. Writes nothing.
+
+    Raises:
+      ValueError: for an unknown stage, a missing input, or artifacts made with another config.
+    """
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown or not wanted:
+        raise ValueError(f"stages must be among {', '.join(NAMES)}, got {', '.join(unknown) or 'none'}")
+    fingerprints: dict[str, str] = {}
+    complete: dict[str, bool] = {}
+    planned = []
+    for stage in STAGES:
+        inputs = {name: fingerprints[name] for name in stage.needs}
+        spec = artifacts.plain({**stage.spec(audit), "inputs": inputs})
+        fingerprints[stage.name] = artifacts.fingerprint(spec)
+        folder = audit.workdir / stage.folder
+        _check_spec(folder, stage, spec)
+        complete[stage.name] = _complete(folder, audit, stage)
+        if stage.name not in wanted:
+            continue
+        for name in stage.needs:
+            if not complete[name] and name not in wanted:
+                raise ValueError(
+                    f"stage {stage.name} needs {name}, which is not complete in {audit.workdir}; run it first"
+                    f" (--stages={name},{stage.name}, or no --stages at all)"
+                )
+        planned.append((stage, spec, complete[stage.name]))
+    return planned
+
+
+def _check_spec(folder: epath.Path, stage: Stage, spec: dict[str, Any]) -> None:
+    if not (folder / artifacts.SPEC).exists():
+        return
+    differing = artifacts.differences(artifacts.read_json(folder / artifacts.SPEC), spec)
+    if differing:
+        raise ValueError(
+            f"{folder} was made with another config ({'; '.join(differing[:3])}); use another --workdir, or remove"
+            f" that folder and those of the later stages to make stage {stage.name} again"
+        )
+
+
+def _complete(folder: epath.Path, audit: Audit, stage: Stage) -> bool:
+    if not (folder / artifacts.MANIFEST).exists():
+        return False
+    manifest = artifacts.read_json(folder / artifacts.MANIFEST)
+    return manifest["request"] == artifacts.plain(stage.request(audit))
+
+
+def run(config: Mapping[str, Any], workdir: epath.PathLike, stages: tuple[str, ...] = NAMES) -> epath.Path:
+    """Runs an audit, or resumes it: the same call again does what is left.
+
+    Args:
+      config: a ConfigDict or mapping with the fields of configs/default.py.
+      workdir: where artifacts go; its parent must exist.
+      stages: names of the stages to run, in any order; they run in the flow's order.
+
+    Returns:
+      The workdir; with the report stage, it holds report.html.
+
+    Raises:
+      ValueError: for bad input, before any compute and before anything is written.
+    """
+    return execute(prepare(config, workdir), tuple(stages), config)
+
+
+def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
+    """Runs what `plan` says, of a prepared audit."""
+    planned = plan(audit, wanted)
+    audit.workdir.mkdir(parents=True, exist_ok=True)
+    artifacts.write_json(audit.workdir / "config.json", _provenance(config))
+    for stage, spec, complete in planned:
+        if complete:
+            _log.info("%s: complete, skipped", stage.name)
+            continue
+        folder = audit.workdir / stage.folder
+        artifacts.write_json(folder / artifacts.SPEC, spec)
+        _log.info("%s: running", stage.name)
+        started = time.perf_counter()
+        facts = stage.run(audit)
+        manifest = {
+            "stage": stage.name,
+            "fingerprint": artifacts.fingerprint(spec),
+            "request": stage.request(audit),
+            "facts": facts,
+            "seconds": round(time.perf_counter() - started, 1),
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        artifacts.write_json(folder / artifacts.MANIFEST, manifest)
+        _log.info("%s: done in %.0f s", stage.name, manifest["seconds"])
+    return audit.workdir
+
+
+def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved config with its hash, versions, commit and devices."""
+    resolved = config.to_dict() if hasattr(config, "to_dict") else config
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "config": artifacts.plain(resolved),
+        "config_hash": artifacts.fingerprint(resolved),
+        "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
+        "commit": commit.stdout.strip() or None,
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+    }

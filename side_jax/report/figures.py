@@ -1,0 +1,99 @@
+"""Figures of the report, as SVG text or PNG data that the page embeds."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+_TRAIN, _HELDOUT, _REAL = "#b2182b", "#2166ac", "#888888"
+
+
+def png_data(image: np.ndarray) -> str:
+    """uint8 [H, W, C] as a data URL."""
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib.pyplot as plt
+
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight")
+    plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _axes(columns: int, width: float = 4.2, height: float = 3.2) -> tuple[Any, Any]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
+    return figure, axes[0]
+
+
+def _curve(
+    axis: Any, scales: list[float], estimates: list[dict[str, float]], color: str, style: str, name: str
+) -> None:
+    value, low, high = (100 * np.array([e[key] for e in estimates]) for key in ("value", "low", "high"))
+    errors = np.maximum([value - low, high - value], 0)
+    axis.errorbar(scales, value, errors, color=color, linestyle=style, marker="o", markersize=4, capsize=3, label=name)
+
+
+def scale_curves(metrics: dict[str, Any]) -> str:
+    """AMS and UMS by λ in every band, against training and against held-out photos, with 95 % intervals."""
+    rows = sorted(metrics["scales"], key=lambda row: row["scale"])
+    scales = [row["scale"] for row in rows]
+    references = [("train", _TRAIN, "training")]
+    if "heldout" in rows[0]:  # equally many of each
+        references = [("paired", _TRAIN, "training"), ("heldout", _HELDOUT, "held-out")]
+    figure, axes = _axes(len(metrics["bands"]))
+    for axis, (band, low, high) in zip(axes, metrics["bands"], strict=True):
+        for reference, color, name in references:
+            for score, style in (("ams", "-"), ("ums", ":")):
+                estimates = [row[reference]["bands"][band][score] for row in rows]
+                _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
+        axis.set(title=f"{band} [{low:g}, {high:g}{']' if high >= 1 else ')'}", xlabel="λ", ylabel="% of images")
+        axis.set_ylim(bottom=0)
+    axes[0].legend(fontsize=8)
+    return _svg(figure)
+
+
+def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.ndarray]]) -> str:
+    """Best score of every image against training and held-out photos, by λ; gray: held-out photos themselves.
+
+    Args:
+      metrics: metrics.json.
+      best: λ -> reference name -> best score per generated image.
+    """
+    figure, axes = _axes(len(best), width=3.4)
+    everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()])
+    edges = np.linspace(np.floor(everything.min() * 20) / 20, 1.0, 41)
+    for axis, (scale, by_name) in zip(axes, best.items(), strict=True):
+        if metrics["heldout_photos"]:
+            real = metrics["heldout_photos"]["best"]
+            axis.hist(real, edges, density=True, color=_REAL, alpha=0.35, label="held-out photo to training")
+        for name, color in (("training", _TRAIN), ("held-out", _HELDOUT)):
+            if name in by_name:
+                axis.hist(by_name[name], edges, density=True, histtype="step", color=color, linewidth=1.6, label=name)
+        for _, low, _ in metrics["bands"]:
+            axis.axvline(low, color="black", linewidth=0.6, linestyle=":")
+        axis.set(title=f"λ = {scale:g}", xlabel="best score γ", yticks=[])
+    axes[0].legend(fontsize=8, loc="upper left")
+    return _svg(figure)
+
+
+def agreement_curve(agreement: dict[int, float], num_classes: int) -> str:
+    """Share of images on which student and teacher agree, by noise level, and chance."""
+    figure, (axis,) = _axes(1)
+    axis.plot(list(agreement), [100 * share for share in agreement.values()], marker="o", color=_TRAIN)
+    axis.axhline(100 / num_classes, color=_REAL, linestyle=":", label="chance")
+    axis.set(xlabel="timestep t (noise grows to the right)", ylabel="agreement with teacher, %", ylim=(0, 102))
+    axis.legend(fontsize=8)
+    return _svg(figure)

@@ -1,0 +1,132 @@
+"""report.html: one file, no network, rendered from metrics.json and the match table."""
+
+import dataclasses
+import importlib.resources
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from side_jax.report import figures
+
+Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
+SIGNIFICANT = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A generated image with its nearest training photo and, if there are any, its nearest held-out photo."""
+
+    index: int
+    generated: np.ndarray
+    train: Photo
+    heldout: Photo | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A titled contact sheet."""
+
+    title: str
+    pairs: list[Pair]
+
+
+def render(
+    metrics: dict[str, Any],
+    facts: dict[str, Any],
+    sheets: list[Sheet],
+    best: dict[float, dict[str, np.ndarray]],
+) -> str:
+    """The page as text.
+
+    Args:
+      metrics: metrics.json.
+      facts: options, provenance and stage manifests.
+      sheets: contact sheets, in the order shown.
+      best: λ -> "training" / "held-out" -> best score of every generated image.
+    """
+    distilled = facts["stages"].get("distill")
+    agreement = None
+    if distilled:
+        by_timestep = {int(t): share for t, share in distilled["facts"]["agreement"].items()}
+        agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
+    template = environment.from_string(
+        importlib.resources.files("side_jax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    )
+    return template.render(
+        metrics=metrics,
+        facts=facts,
+        sheets=sheets,
+        verdicts=verdicts(metrics),
+        curves=figures.scale_curves(metrics),
+        histograms=figures.score_histograms(metrics, best),
+        agreement=agreement,
+    )
+
+
+def percent(value: float) -> str:
+    """A share in %: 0.01234 -> 1.23, 0.1234 -> 12.3."""
+    return f"{100 * value:.2f}" if abs(value) < 0.1 else f"{100 * value:.1f}"
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """An estimate in %, like 1.23 [0.98, 1.51]."""
+    return f"{percent(estimate['value'])} [{percent(estimate['low'])}, {percent(estimate['high'])}]"
+
+
+def p_value(p: float) -> str:
+    """A p value, like p = 0.012, or p < 0.001."""
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def verdicts(metrics: dict[str, Any]) -> list[str]:
+    """What the numbers say, in sentences; each with its interval, and said to be open where it is."""
+    sentences = []
+    band, low, _ = metrics["bands"][-1]
+    for row in metrics["scales"][:1] if metrics["scales"][0]["scale"] == 0 else []:
+        sentences += _copying(row, band, low)
+    if metrics["heldout_photos"] is None:
+        sentences.append("No held-out images were given: nothing calibrates these scores.")
+    comparison = (metrics["guided_against_random"] or {}).get(band)
+    if comparison:
+        sentences.append(_guidance(comparison, band))
+    return sentences
+
+
+def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
+    ams = row["train"]["bands"][band]
+    text = (
+        f"Unguided (λ = 0), {interval(ams['ams'])} % of {row['train']['num_images']} images score {low:g} or more with"
+        f" a training photo (AMS, {band}); they are {interval(ams['ums'])} % different training photos (UMS)."
+    )
+    if "heldout" not in row:
+        return [text]
+    excess, share = row["ams_excess"][band], row["train_share_excess"]
+    heldout = row["heldout"]["bands"][band]["ams"]
+    text += f" With equally many held-out photos it is {interval(heldout)} %; the excess has {p_value(excess['p'])}."
+    copies = share["p"] < SIGNIFICANT
+    nearest = (
+        f"The nearest photo is a training photo for {interval(row['train_share'])} % of them. A model that copies"
+        f" nothing gives 50 %, within {percent(0.5 + share['null_low'])} to {percent(0.5 + share['null_high'])} %:"
+        f" {'this target gives back training data' if copies else 'no sign of copying at this number of images'}"
+        f" ({p_value(share['p'])})."
+    )
+    return [text, nearest]
+
+
+def _guidance(comparison: dict[str, Any], band: str) -> str:
+    ams, ums = comparison["ams"], comparison["ums"]
+    parts = []
+    for name, result, open_ in (
+        ("AMS", ams, ams["p"] >= SIGNIFICANT),
+        ("UMS", ums, ums["difference"]["low"] <= 0 <= ums["difference"]["high"]),
+    ):
+        difference = result["difference"]
+        says = "not significant" if open_ else ("better" if difference["value"] > 0 else "worse")
+        parts.append(f"{name} at λ = {result['scale']:g} differs by {interval(difference)} points ({says})")
+    return (
+        f"SIDE's best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
+        f" {comparison['num_images']} odd-numbered: {'; '.join(parts)}."
+    )

@@ -1,0 +1,192 @@
+"""Stage 6, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from side_jax.arrays import load_array
+from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_json
+from side_jax.evidence import intervals
+from side_jax.evidence.metrics import average_over_scales
+from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.extraction.parts import read_parts, scale_folder
+from side_jax.extraction.sweep import Reference, reference_columns
+from side_jax.images import ImageSet
+from side_jax.report.page import Pair, Sheet, render
+from side_jax.sampling import Sampler
+from side_jax.stages.audit import Audit
+from side_jax.stages.extract import extract_request, image_store, make_sampler, paired_positions
+
+
+def report_request(audit: Audit) -> dict[str, Any]:
+    """The report is made again whenever anything it shows has changed."""
+    options = audit.options
+    extract = audit.workdir / "extract" / MANIFEST
+    finished = read_json(extract)["finished"] if extract.exists() else None
+    return {"bands": options.extract.bands, "pairs": options.report.pairs, "extract": finished} | extract_request(audit)
+
+
+def report(audit: Audit) -> dict[str, Any]:
+    """Reads the parts, computes every score, writes the table, the numbers and the page."""
+    tables = {scale: _read_scale(audit, scale) for scale in audit.options.extract.scales}
+    buffer = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables.values()), buffer)
+    write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
+    metrics = compute_metrics(audit, tables)
+    write_json(audit.workdir / "metrics.json", metrics)
+    best = {scale: _best_scores(table) for scale, table in tables.items()}
+    page = render(plain(metrics), _facts(audit), _sheets(audit, tables, metrics), best)
+    write_bytes(audit.workdir / "report.html", page.encode())
+    return {"rows": sum(len(table) for table in tables.values())}
+
+
+def _read_scale(audit: Audit, scale: float) -> pa.Table:
+    count = audit.options.extract.num_images
+    table = read_parts(scale_folder(audit.workdir / "extract", scale)).slice(0, count)
+    if len(table) != count:
+        raise ValueError(
+            f"λ={scale:g} has {len(table)} of {count} images; remove {audit.workdir / 'extract' / MANIFEST} and run the"
+            " stages extract and report again"
+        )
+    return table
+
+
+def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, Any]:
+    """Everything in metrics.json."""
+    options, split = audit.options, audit.split
+    bands, seed = options.extract.bands, options.dataset.split_seed
+    in_train, in_heldout = paired_positions(audit)
+    ids = {
+        "": split.train.ids,
+        "paired_": [split.train.ids[i] for i in in_train],
+        "heldout_": [split.heldout.ids[i] for i in in_heldout],
+    }
+    calibrated = len(in_heldout) > 0
+    rows, train_scores = [], {}
+    for scale, table in tables.items():
+        train = train_scores[scale] = Scores.from_table(table, "", ids[""])
+        row: dict[str, Any] = {"scale": scale, "train": summarize(train, bands)}
+        if calibrated:
+            paired, heldout = (Scores.from_table(table, name, ids[name]) for name in ("paired_", "heldout_"))
+            row |= {"paired": summarize(paired, bands), "heldout": summarize(heldout, bands)}
+            row |= calibrate(paired, heldout, len(in_heldout), bands, seed)
+        rows.append(row)
+    guided = {scale: scores for scale, scores in train_scores.items() if scale > 0}
+    return {
+        "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
+        "skipped": split.train.skipped + split.heldout.skipped,
+        "descriptor": {"name": options.extract.descriptor, "weights": options.extract.weights or None},
+        "bands": bands,
+        "level": intervals.LEVEL,
+        "scales": rows,
+        "guided_mean": _guided_mean(rows, bands),
+        "heldout_photos": _heldout_photos(audit, in_train, in_heldout) if calibrated else None,
+        "guided_against_random": {band[0]: compare_with_random(guided, train_scores[0.0], band) for band in bands}
+        if guided and 0.0 in train_scores and options.extract.num_images >= 4
+        else None,
+    }
+
+
+def _guided_mean(rows: list[dict[str, Any]], bands: tuple[tuple[str, float, float], ...]) -> dict[str, Any] | None:
+    """AMS and UMS averaged over λ > 0, as Table 1 has them."""
+    values = [
+        {f"{band[0]}/{score}": row["train"]["bands"][band[0]][score]["value"] for band in bands for score in _SCORES}
+        for row in rows
+        if row["scale"] > 0
+    ]
+    return average_over_scales(values) if values else None
+
+
+_SCORES = ("ams", "ums", "ums_all")
+
+
+def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> dict[str, Any]:
+    """Held-out photos matched against training photos: how alike two real photos are that nothing copied."""
+    options, split, folder = audit.options.extract, audit.split, audit.workdir / "extract"
+    photos = split.heldout[in_heldout].images
+    descriptors = load_array(folder / "heldout_descriptors.zarr")[in_heldout]
+    train = Reference.of(split.train, load_array(folder / "train_descriptors.zarr")).subset(in_train)
+    columns = reference_columns(photos, descriptors, train, options.top_k, options.bands[0][1], "")
+    scores = Scores.from_table(pa.table(columns), "", list(train.ids))
+    return summarize(scores, options.bands) | {"best": np.round(scores.best, 4)}
+
+
+def _best_scores(table: pa.Table) -> dict[str, np.ndarray]:
+    """Best score of every image against equally many training and held-out photos, or against all training photos."""
+    rows = {name: table[column].to_pylist() for name, column in _HISTOGRAMS.items()}
+    best = {name: np.array([row[0] for row in column]) for name, column in rows.items() if all(column)}
+    return best or {"training": np.array([row[0] for row in table["scores"].to_pylist()])}
+
+
+_HISTOGRAMS = {"training": "paired_scores", "held-out": "heldout_scores"}
+
+
+def _facts(audit: Audit) -> dict[str, Any]:
+    """What the page says of where its numbers come from."""
+    manifest = {
+        name: read_json(audit.workdir / folder / MANIFEST)
+        for name, folder in _FOLDERS.items()
+        if (audit.workdir / folder / MANIFEST).exists()
+    }
+    return {
+        "workdir": audit.workdir.name,
+        "options": plain(audit.options),
+        "provenance": read_json(audit.workdir / "config.json"),
+        "stages": manifest,
+    }
+
+
+_FOLDERS = {
+    "target": "target",
+    "synthesize": "synthetic",
+    "label": "labels",
+    "distill": "classifier",
+    "extract": "extract",
+}
+
+
+def _sheets(audit: Audit, tables: dict[float, pa.Table], metrics: dict[str, Any]) -> list[Sheet]:
+    """Best and randomly chosen pairs, at λ = 0 and at the λ > 0 with the highest AMS in the highest band."""
+    top = audit.options.extract.bands[-1][0]
+    guided = [row for row in metrics["scales"] if row["scale"] > 0]
+    best = [max(guided, key=lambda row: row["train"]["bands"][top]["ams"]["value"])["scale"]] if guided else []
+    sampler = None if audit.options.extract.save_images else make_sampler(audit)
+    sheets = []
+    for scale in [s for s in tables if s == 0] + best:
+        table = tables[scale]
+        scores = np.array([row[0] for row in table["scores"].to_pylist()])
+        count = min(audit.options.report.pairs, len(scores))
+        random = np.random.default_rng(audit.options.seed).choice(len(scores), count, replace=False)
+        for title, chosen in (("best", np.argsort(-scores, kind="stable")[:count]), ("randomly chosen", random)):
+            sheets.append(Sheet(f"λ = {scale:g}, {title}", _pairs(audit, scale, table, chosen, sampler)))
+    return sheets
+
+
+def _pairs(audit: Audit, scale: float, table: pa.Table, chosen: np.ndarray, sampler: Sampler | None) -> list[Pair]:
+    rows = table.take(chosen).to_pylist()
+    generated = _generated(audit, scale, np.array([row["index"] for row in rows]), sampler)
+    pairs = []
+    for row, image in zip(rows, generated, strict=True):
+        train = _photo(audit.split.train, row["ids"]), row["ids"][0], row["scores"][0]
+        heldout = None
+        if row["heldout_ids"]:
+            photo = _photo(audit.split.heldout, row["heldout_ids"])
+            heldout = photo, row["heldout_ids"][0], row["heldout_scores"][0]
+        pairs.append(Pair(row["index"], image, train, heldout))
+    return pairs
+
+
+def _photo(images: ImageSet, ids: list[str]) -> np.ndarray:
+    return images.images[images.ids.index(ids[0])]
+
+
+def _generated(audit: Audit, scale: float, indices: np.ndarray, sampler: Sampler | None) -> np.ndarray:
+    """The images themselves: from the store, or generated again from (seed, index)."""
+    store = image_store(audit, scale)
+    if store is not None:
+        return store.read(indices)
+    assert sampler is not None
+    return np.concatenate([images for _, images in sampler(indices, scale)])

@@ -1,0 +1,75 @@
+"""Stage 1, target: train the model under audit, or take note of the one that is loaded."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from side_jax.artifacts import MANIFEST, file_hash, fingerprint, plain
+from side_jax.interop import diffusers
+from side_jax.sharding import stage_key
+from side_jax.stages.audit import EXPORT, Audit, data_print, train_spec
+from side_jax.target import Target, target_loss
+from side_jax.training import epoch_batches, fit, init_state
+
+
+def target_spec(audit: Audit) -> dict[str, Any]:
+    """A loaded target is its files; a trained one its architecture, training and data."""
+    options = audit.options.target
+    if options.source == "load":
+        root = epath.Path(options.path)
+        if (root / "target" / MANIFEST).exists():
+            root = root / "target" / EXPORT
+        files = (f"unet/{diffusers.WEIGHTS}", "unet/config.json", "scheduler/scheduler_config.json")
+        return {"source": "load", "files": {name: file_hash(root / name) for name in files}}
+    return {
+        "source": "train",
+        "seed": audit.options.seed,
+        "unet": dict(options.unet),
+        "schedule": dict(options.schedule),
+        "clip_x0": options.clip_x0,
+        "train": train_spec(options.train),
+        "images": data_print(audit.split.train),
+    }
+
+
+def target(audit: Audit) -> dict[str, Any]:
+    """Trains the target, or takes note of the one that is loaded."""
+    options = audit.options
+    if options.target.source == "load":
+        return {"source": "load", "path": str(epath.Path(options.target.path).resolve())}
+    started = time.time()
+    train, directory = options.target.train, audit.workdir / "target"
+    unet = options.target.make_unet(options.dataset.image_size, options.dataset.channels)
+    schedule = options.target.make_schedule()
+    key = stage_key(options.seed, "target")
+    shape = (1, options.dataset.image_size, options.dataset.image_size, options.dataset.channels)
+    # Lazily: no forward pass is run, or compiled, to find the parameters.
+    x, t = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    variables = unet.lazy_init(key, x, t)
+    state = fit(
+        init_state(variables, train),
+        target_loss(unet, schedule, train.flip),
+        epoch_batches({"image": audit.split.train.images}, train.batch_size, options.seed),
+        train,
+        key,
+        directory,
+        "target",
+    )
+    facts = {
+        "seed": options.seed,
+        "steps": train.num_steps,
+        "loss": float(state.loss),
+        "config_hash": fingerprint(target_spec(audit)),
+        "train": plain(train),
+        "dataset": plain(options.dataset),
+        "training_ids": list(audit.split.train.ids),
+        "training_hashes": list(audit.split.train.hashes),
+        "heldout_ids": list(audit.split.heldout.ids),
+        "seconds_of_last_run": round(time.time() - started, 1),
+    }
+    weights = state.ema if train.ema_power > 0 else state.params
+    diffusers.save_target(Target(unet, weights, schedule, options.target.clip_x0, facts), directory / EXPORT)
+    return {"source": "train", **facts}

@@ -1,0 +1,67 @@
+"""The guide: a trained time-conditioned classifier p^t(y | x_t)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+from etils import epath
+
+from side_jax.artifacts import MANIFEST, read_json
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+
+PARAMS = "params"  # folder of the final variables, an Orbax checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A network and its variables, batch statistics frozen.
+
+    Attributes:
+      net: the architecture; `net.num_classes` is K.
+      variables: {"params": …, "batch_stats": …}.
+    """
+
+    net: ResNet
+    variables: Any
+
+    def log_prob(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
+        """log p^t(y | x_t): float32 [N, H, W, C] in about [−1, 1], int32 [N] -> float32 [N, K]."""
+        logits: Any = self.net.apply(self.variables, x_t, t)
+        return nn.log_softmax(logits, axis=-1)
+
+
+def save_variables(directory: epath.Path, variables: Any) -> None:
+    """Writes variables as an Orbax checkpoint, atomically; replaces what is there."""
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((directory / PARAMS).resolve(), variables, force=True)
+
+
+def load_variables(directory: epath.Path) -> Any:
+    """Reads what `save_variables` wrote, on any number of devices, as NumPy arrays."""
+    import numpy as np
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.metadata((directory / PARAMS).resolve()).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore((directory / PARAMS).resolve(), ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def load_classifier(workdir: epath.PathLike) -> Classifier:
+    """The guide that the distill stage of an audit trained.
+
+    Args:
+      workdir: the audit's workdir.
+
+    Raises:
+      ValueError: if that stage is not complete there.
+    """
+    directory = epath.Path(workdir) / "classifier"
+    if not (directory / MANIFEST).exists():
+        raise ValueError(f"{workdir} holds no finished classifier; run the stages up to distill first")
+    facts = read_json(directory / MANIFEST)["facts"]
+    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_conditioned=True)
+    return Classifier(net, load_variables(directory))

@@ -1,0 +1,69 @@
+"""Time-dependent knowledge distillation, TDKD (seed 002, §3.3.2, Eq. 11)."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.objective import sample_timesteps
+from side_jax.diffusion.schedule import add_noise
+from side_jax.models.resnet import ResNet
+from side_jax.surrogate.classifier import Classifier
+from side_jax.training import LossFn, random_flip
+
+
+def kl_divergence(p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """D_KL(p ‖ q) per row: probabilities [N, K], log probabilities [N, K] -> [N]. 0 log 0 counts as 0."""
+    log_p = jnp.log(jnp.where(p > 0, p, 1.0))
+    return (p * (log_p - log_q)).sum(-1)
+
+
+def tdkd_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
+    """D_KL(p(y|x) ‖ p^t(y|x_t)), t uniform, Eq. (11), on {"image": uint8 [N, H, W, C], "probs": [N, K]}."""
+
+    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
+        flip_key, t_key, eps_key = jax.random.split(key, 3)
+        x = to_float(batch["image"])
+        x = random_flip(flip_key, x) if flip else x
+        t = sample_timesteps(t_key, x.shape[0], len(alpha_bar))
+        x_t = add_noise(x, jax.random.normal(eps_key, x.shape), jnp.asarray(alpha_bar)[t])
+        logits, updated = net.apply({"params": params, **model_state}, x_t, t, train=True, mutable=["batch_stats"])
+        divergence = kl_divergence(batch["probs"], nn.log_softmax(logits, axis=-1)).mean()
+        agreement = (logits.argmax(-1) == batch["probs"].argmax(-1)).mean()
+        return divergence, (updated, {"agreement": agreement})
+
+    return loss
+
+
+def agreement_by_noise(
+    student: Classifier,
+    images: np.ndarray,
+    probs: np.ndarray,
+    alpha_bar: np.ndarray,
+    timesteps: tuple[int, ...],
+    key: jax.Array,
+) -> dict[int, float]:
+    """Share of images on which student and teacher agree on the top class, by timestep.
+
+    Args:
+      student: p^t(y | x_t).
+      images: uint8 [N, H, W, C], not among the student's training images.
+      probs: the teacher's p(y | x), [N, K].
+      alpha_bar: [T].
+      timesteps: noise levels to look at.
+      key: of the noise, the same at every level.
+    """
+
+    @jax.jit
+    def agreement(variables: Any, x: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
+        t = jnp.full(x.shape[:1], t)
+        x_t = add_noise(x, eps, jnp.asarray(alpha_bar)[t])
+        top = Classifier(student.net, variables).log_prob(x_t, t).argmax(-1)
+        return (top == jnp.asarray(probs.argmax(-1))).mean()
+
+    x = to_float(jnp.asarray(images))
+    eps = jax.random.normal(key, x.shape)
+    return {t: float(agreement(student.variables, x, eps, jnp.int32(t))) for t in timesteps}

@@ -1,0 +1,95 @@
+"""Pseudo-labels y_I for the synthetic images: soft, [N, K] (seed 002, §3.3.1)."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from side_jax.diffusion.ddim import to_float
+from side_jax.models.resnet import ResNet
+from side_jax.training import LossFn, random_flip
+
+_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Soft labels and, for clusters, where they come from.
+
+    Attributes:
+      probs: float32 [N, K], rows sum to 1.
+      cohesion: float32 [K₀], mean cosine of each cluster's members to its centre; [0] for a classifier.
+      kept: bool [K₀], clusters that survived; K = kept.sum().
+    """
+
+    probs: np.ndarray
+    cohesion: np.ndarray
+    kept: np.ndarray
+
+
+def teacher_loss(net: ResNet, flip: bool) -> LossFn:
+    """Cross-entropy of the teacher on {"image": uint8 [N, H, W, C], "label": int32 [N]}."""
+
+    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
+        x = to_float(batch["image"])
+        x = random_flip(key, x) if flip else x
+        logits, updated = net.apply({"params": params, **model_state}, x, train=True, mutable=["batch_stats"])
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+        accuracy = (logits.argmax(-1) == batch["label"]).mean()
+        return cross_entropy, (updated, {"accuracy": accuracy})
+
+    return loss
+
+
+def classifier_labels(net: ResNet, variables: Any, images: np.ndarray) -> Labels:
+    """The teacher's p(y | x) for uint8 images [N, H, W, C]."""
+
+    @jax.jit
+    def probabilities(batch: jax.Array) -> jax.Array:
+        logits: Any = net.apply(variables, to_float(batch))
+        return nn.softmax(logits, axis=-1)
+
+    rows = [probabilities(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
+    none = np.zeros(0, np.float32)
+    return Labels(np.concatenate(rows).astype(np.float32), none, none.astype(bool))
+
+
+def cluster_labels(descriptors: np.ndarray, num_clusters: int, cohesion: float, seed: int) -> Labels:
+    """k-means labels without any training data (arXiv 2410.02467v7).
+
+    Clusters whose members' mean cosine to the centre is below `cohesion` are dropped; then every image goes to its
+    nearest surviving centre.
+
+    Args:
+      descriptors: unit rows, float32 [N, D], of the synthetic images.
+      num_clusters: K before dropping.
+      cohesion: τ.
+      seed: of the k-means initialisation.
+
+    Raises:
+      ValueError: if there are fewer images than clusters, or fewer than 2 clusters survive.
+    """
+    from sklearn.cluster import KMeans
+
+    if num_clusters > len(descriptors):
+        raise ValueError(f"labels.num_clusters {num_clusters} is more than the {len(descriptors)} synthetic images")
+    fitted = KMeans(num_clusters, n_init=4, random_state=seed).fit(descriptors)
+    centres = fitted.cluster_centers_
+    centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    cosine = descriptors @ centres.T  # [N, K]
+    own = cosine[np.arange(len(cosine)), fitted.labels_]
+    totals = np.bincount(fitted.labels_, own, num_clusters)
+    members = np.bincount(fitted.labels_, minlength=num_clusters)
+    mean_cosine = totals / np.maximum(members, 1)
+    kept = mean_cosine >= cohesion
+    if kept.sum() < 2:
+        raise ValueError(
+            f"labels.cohesion {cohesion} leaves {int(kept.sum())} of {num_clusters} clusters; the highest mean cosine"
+            f" is {mean_cosine.max():.3f}. Lower it"
+        )
+    nearest = cosine[:, kept].argmax(1)
+    probs = np.eye(int(kept.sum()), dtype=np.float32)[nearest]
+    return Labels(probs, mean_cosine.astype(np.float32), kept)
