@@ -21,6 +21,7 @@ import optax
 from etils import epath
 from tqdm import tqdm
 
+from side_jax.artifacts import read_json, write_json
 from side_jax.diffusion.objective import ema_decay
 from side_jax.sharding import replicate, shard_batch
 
@@ -142,7 +143,7 @@ def fit(
     directory: epath.Path,
     name: str,
     frozen: Any = None,
-) -> TrainState:
+) -> tuple[TrainState, float]:
     """Trains to `options.num_steps`, from the newest checkpoint in `directory` if there is one.
 
     Args:
@@ -151,12 +152,12 @@ def fit(
       batches: step -> host arrays with a common leading axis.
       options: optimizer, length, EMA.
       key: noise of step s comes from fold_in(key, s).
-      directory: gets `checkpoints/` (Orbax) and `logs/` (TensorBoard).
+      directory: gets `checkpoints/` (Orbax), `logs/` (TensorBoard) and `time.json`.
       name: shown in the progress line.
       frozen: arrays that the loss reads and nothing changes (a teacher).
 
     Returns:
-      The final state.
+      The final state, and the seconds that its training took, earlier runs included up to their last checkpoints.
 
     Raises:
       TrainingDiverged: if a loss is not finite; checkpoints hold only finite ones.
@@ -170,6 +171,9 @@ def fit(
         state = replicate(state)
         if latest is not None:
             state = checkpoints.restore(latest, args=ocp.args.StandardRestore(state))
+        clock = directory / "time.json"
+        earlier = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
+        started = time.perf_counter()
         writer = metric_writers.SummaryWriter(str(directory / "logs"))
         frozen = replicate(frozen)
         pending: list[dict[str, jax.Array]] = []
@@ -188,8 +192,9 @@ def fit(
                 progress(done, summary["loss"])
                 if save:
                     checkpoints.save(done, args=ocp.args.StandardSave(state))
+                    write_json(clock, {"seconds": round(earlier + time.perf_counter() - started, 1)})
         writer.close()
-    return state
+    return state, read_json(clock)["seconds"]
 
 
 def _checked_mean(

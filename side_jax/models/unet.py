@@ -156,8 +156,9 @@ class UNet(nn.Module):
         skips = [h]
         last = len(self.block_out_channels) - 1
         for i, (kind, features) in enumerate(zip(self.down_block_types, self.block_out_channels, strict=True)):
-            downsample = self.downsample_type if i < last else None
             attention = kind == "AttnDownBlock2D"
+            # In diffusers only the attention blocks heed downsample_type and upsample_type.
+            downsample = None if i == last else self.downsample_type if attention else "conv"
             down = DownBlock(
                 features,
                 self.layers_per_block,
@@ -176,8 +177,9 @@ class UNet(nn.Module):
 
         num_layers = self.layers_per_block + 1
         for i, (kind, features) in enumerate(zip(self.up_block_types, self.block_out_channels[::-1], strict=True)):
-            upsample = self.upsample_type if i < last else None
-            up = UpBlock(features, num_layers, kind == "AttnUpBlock2D", upsample, options, name=f"up_blocks_{i}")
+            attention = kind == "AttnUpBlock2D"
+            upsample = None if i == last else self.upsample_type if attention else "conv"
+            up = UpBlock(features, num_layers, attention, upsample, options, name=f"up_blocks_{i}")
             h = up(h, skips[-num_layers:], emb, deterministic)
             skips = skips[:-num_layers]
 

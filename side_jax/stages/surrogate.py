@@ -91,7 +91,7 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[ResNet, Any, float
     batches = epoch_batches(
         {"image": images.images[labelled], "label": images.labels[labelled]}, train.batch_size, options.seed
     )
-    state = fit(init_state(variables, train), teacher_loss(net, train.flip), batches, train, key, folder, "teacher")
+    state, _ = fit(init_state(variables, train), teacher_loss(net, train.flip), batches, train, key, folder, "teacher")
     variables = _variables(state)
     save_variables(folder, variables)
     return net, variables, float(state.loss)
@@ -138,7 +138,7 @@ def distill(audit: Audit) -> dict[str, Any]:
         {"image": images[trained], "probs": labels.probs[trained]}, train.batch_size, audit.options.seed
     )
     loss_fn = tdkd_loss(net, alpha_bar, train.flip)
-    state = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")
+    state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")
     variables = {"params": state.ema, **state.model_state} if train.ema_power > 0 else _variables(state)
     save_variables(folder, variables)
     levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)

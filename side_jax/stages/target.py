@@ -1,6 +1,5 @@
 """Stage 1, target: train the model under audit, or take note of the one that is loaded."""
 
-import time
 from typing import Any
 
 import jax
@@ -40,7 +39,6 @@ def target(audit: Audit) -> dict[str, Any]:
     options = audit.options
     if options.target.source == "load":
         return {"source": "load", "path": str(epath.Path(options.target.path).resolve())}
-    started = time.time()
     train, directory = options.target.train, audit.workdir / "target"
     unet = options.target.make_unet(options.dataset.image_size, options.dataset.channels)
     schedule = options.target.make_schedule()
@@ -49,7 +47,7 @@ def target(audit: Audit) -> dict[str, Any]:
     # Lazily: no forward pass is run, or compiled, to find the parameters.
     x, t = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     variables = unet.lazy_init(key, x, t)
-    state = fit(
+    state, seconds = fit(
         init_state(variables, train),
         target_loss(unet, schedule, train.flip),
         epoch_batches({"image": audit.split.train.images}, train.batch_size, options.seed),
@@ -68,7 +66,7 @@ def target(audit: Audit) -> dict[str, Any]:
         "training_ids": list(audit.split.train.ids),
         "training_hashes": list(audit.split.train.hashes),
         "heldout_ids": list(audit.split.heldout.ids),
-        "seconds_of_last_run": round(time.time() - started, 1),
+        "seconds": seconds,
     }
     weights = state.ema if train.ema_power > 0 else state.params
     diffusers.save_target(Target(unet, weights, schedule, options.target.clip_x0, facts), directory / EXPORT)

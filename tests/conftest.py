@@ -1,0 +1,31 @@
+import os
+import tempfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Subprocesses (the command line, killed runs) compile the same programs again and again.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), "side_jax_test_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax
+import numpy as np
+import pytest
+
+from side_jax.images import ImageSet, content_hash
+
+# Strict mode: what would silently widen a dtype or broadcast a rank is an error (DESIGN §9).
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def image_set():
+    """Makes an ImageSet of random images: (count, classes, size, channels)."""
+
+    def make(count=12, classes=3, size=8, channels=1, seed=0):
+        images = np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), np.uint8)
+        ids = tuple(f"c{i % classes}/{i}.png" for i in range(count))
+        hashes = tuple(content_hash(image) for image in images)
+        labels = np.arange(count, dtype=np.int32) % classes
+        return ImageSet(images, labels, ids, hashes, tuple(f"c{k}" for k in range(classes)))
+
+    return make

@@ -1,0 +1,82 @@
+"""Golden values: diffusers' own UNet2DModel and DDIMScheduler on small random models, written by diffusers itself.
+
+Run in the torch environment: python tests/golden/make_diffusers.py. Writes tests/golden/NAME/ (a pipeline directory) and
+NAME/golden.npz (inputs, outputs, a 10-step DDIM trajectory). NHWC.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+
+MODELS = {
+    "plain": {
+        "in_channels": 1,
+        "out_channels": 1,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "attention_head_dim": 8,
+    },
+    "options": {
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": (8, 16),
+        "down_block_types": ("AttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "AttnUpBlock2D"),
+        "layers_per_block": 2,
+        "norm_num_groups": 8,
+        "attention_head_dim": None,
+        "resnet_time_scale_shift": "scale_shift",
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "freq_shift": 1,
+        "flip_sin_to_cos": False,
+        "norm_eps": 1e-6,
+        "center_input_sample": True,
+    },
+    "padding": {
+        "in_channels": 3,
+        "out_channels": 3,
+        "block_out_channels": (8, 8, 16),
+        "down_block_types": ("DownBlock2D", "DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "downsample_padding": 0,
+        "add_attention": False,
+        "mid_block_scale_factor": 1.5,
+    },
+}
+
+
+def main() -> None:
+    """Writes every model."""
+    for name, options in MODELS.items():
+        torch.manual_seed(0)
+        unet = UNet2DModel(sample_size=16, **options).eval()
+        for parameter in unet.parameters():  # biases and scales off their 0 and 1
+            parameter.data += 0.05 * torch.randn_like(parameter)
+        scheduler = DDIMScheduler(num_train_timesteps=1000)
+        folder = Path(__file__).parent / name
+        DDIMPipeline(unet, scheduler).save_pretrained(folder)
+        x = torch.randn(2, options["in_channels"], 16, 16)
+        t = torch.tensor([3, 700])
+        with torch.no_grad():
+            eps = unet(x, t).sample
+            scheduler.set_timesteps(10)
+            trajectory, x_t = [], x
+            for step in scheduler.timesteps:
+                x_t = scheduler.step(unet(x_t, step).sample, step, x_t).prev_sample
+                trajectory.append(x_t)
+        nhwc = [np.moveaxis(a.numpy(), -3, -1) for a in (x, eps, torch.stack(trajectory))]
+        np.savez_compressed(
+            folder / "golden.npz", x=nhwc[0], t=t.numpy(), eps=nhwc[1], trajectory=nhwc[2], steps=scheduler.timesteps
+        )
+
+
+if __name__ == "__main__":
+    main()
