@@ -20,6 +20,9 @@ _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run
 def main(arguments: list[str]) -> int:
     """0 done; 1 a training diverged; 2 bad input; 130 interrupted."""
     try:
+        for path in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
+            if not os.path.exists(path):  # ml_collections would say that something failed to load, not what
+                raise ValueError(f"--config {path!r} does not exist")
         flags.FLAGS(arguments)
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")

@@ -41,7 +41,7 @@ class Stage:
       folder: its place in the workdir.
       needs: stages whose artifacts it reads.
       run: does the work; returns facts for the manifest.
-      spec: what its result depends on. A change is refused.
+      spec: what its result depends on, besides the stages it needs. A change is refused. None: cheap, just made again.
       request: how much of it is wanted. A change makes the stage run on.
     """
 
@@ -49,7 +49,7 @@ class Stage:
     folder: str
     needs: tuple[str, ...]
     run: Callable[[Audit], dict[str, Any]]
-    spec: Callable[[Audit], dict[str, Any]]
+    spec: Callable[[Audit], dict[str, Any]] | None
     request: Callable[[Audit], dict[str, Any]] = lambda _: {}
 
 
@@ -59,7 +59,7 @@ STAGES = (
     Stage("label", "labels", ("synthesize",), label, label_spec),
     Stage("distill", "classifier", ("synthesize", "label"), distill, distill_spec),
     Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request),
-    Stage("report", "report", ("extract",), report, lambda _: {}, report_request),
+    Stage("report", "report", ("extract",), report, None, report_request),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -70,7 +70,7 @@ def load_split(dataset: DatasetOptions) -> Split:
     split = split_images(images, dataset.heldout_fraction, dataset.near_duplicate, dataset.split_seed)
     if dataset.heldout_path:
         unseen = load_images(dataset.name, dataset.heldout_path, dataset.image_size, dataset.channels)
-        split = Split(images, unseen)
+        split = Split(images, unseen, images.skipped + unseen.skipped)
     return split
 
 
@@ -104,8 +104,10 @@ def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[tuple[Stage, dic
     complete: dict[str, bool] = {}
     planned = []
     for stage in STAGES:
-        inputs = {name: fingerprints[name] for name in stage.needs}
-        spec = artifacts.plain({**stage.spec(audit), "inputs": inputs})
+        spec = {}
+        if stage.spec:
+            inputs = {name: fingerprints[name] for name in stage.needs}
+            spec = artifacts.plain({**stage.spec(audit), "inputs": inputs})
         fingerprints[stage.name] = artifacts.fingerprint(spec)
         folder = audit.workdir / stage.folder
         _check_spec(folder, stage, spec)

@@ -15,10 +15,11 @@ _BLOCK = 4096  # rows of the similarity matrix held at once
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Two disjoint sets from one pool, exchangeable for a model that copies nothing."""
+    """Two disjoint sets from one pool, exchangeable for a model that copies nothing; and the files that were skipped."""
 
     train: ImageSet
     heldout: ImageSet
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: float, seed: int) -> Split:
@@ -42,29 +43,30 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
     if heldout_fraction > 0:
         groups = near_duplicate_groups(images.images, near_duplicate)
         rng = np.random.default_rng(seed)
+        owed = 0.0  # what rounding left over in the classes before
         for label in np.unique(images.labels):
-            held |= _hold_out_class(np.flatnonzero(images.labels == label), groups, heldout_fraction, rng)
+            members = np.flatnonzero(images.labels == label)
+            wanted = heldout_fraction * len(members) + owed
+            chosen = _hold_out_class(members, groups, wanted, rng)
+            owed = wanted - len(chosen)
+            held[chosen] = True
         held = np.isin(groups, groups[held])  # a group that spans classes goes as a whole
         if held.all() or not held.any():
             raise ValueError(
                 f"dataset.heldout_fraction {heldout_fraction} of {len(images)} images leaves"
                 f" {int((~held).sum())} to train on and {int(held.sum())} held out; both must be at least 1"
             )
-    return Split(images[np.flatnonzero(~held)], images[np.flatnonzero(held)])
+    return Split(images[np.flatnonzero(~held)], images[np.flatnonzero(held)], images.skipped)
 
 
-def _hold_out_class(members: np.ndarray, groups: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Whole groups in random order until the class's share is reached. bool [N]."""
-    held = np.zeros(len(groups), bool)
-    wanted = fraction * len(members)
-    count = 0
+def _hold_out_class(members: np.ndarray, groups: np.ndarray, wanted: float, rng: np.random.Generator) -> np.ndarray:
+    """Members in whole groups, in random order, each taken if that brings their number nearer to `wanted`."""
+    held: list[int] = []
     for group in rng.permutation(np.unique(groups[members])):
         chosen = members[groups[members] == group]
-        # Take the group if that brings the count nearer to what is wanted.
-        if abs(count + len(chosen) - wanted) < abs(count - wanted):
-            held[chosen] = True
-            count += len(chosen)
-    return held
+        if abs(len(held) + len(chosen) - wanted) < abs(len(held) - wanted):
+            held += chosen.tolist()
+    return np.array(held, int)
 
 
 def near_duplicate_groups(images: np.ndarray, threshold: float) -> np.ndarray:

@@ -128,7 +128,7 @@ def _train_step(
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(state.step, options.ema_power, options.ema_max)
     ema = jax.tree.map(lambda average, new: decay * average + (1 - decay) * new, state.ema, params)
-    metrics = {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+    metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
     share = 1 / jnp.minimum(state.step.astype(jnp.float32) + 1, 100)
     mean_loss = (1 - share) * state.loss + share * loss
     return TrainState(state.step + 1, params, model_state, opt_state, ema, mean_loss), metrics

@@ -12,9 +12,16 @@ import pytest
 
 from side_jax.images import ImageSet, content_hash
 
-# Strict mode: what would silently widen a dtype or broadcast a rank is an error (DESIGN §9).
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
+
+@pytest.fixture(autouse=True)
+def strict(request):
+    """What would silently widen a dtype or broadcast a rank is an error (DESIGN §9).
+
+    Tests that run an optimizer are marked `optax`: its Adam raises a float to an integer power, which strict mode refuses.
+    """
+    promotion = "standard" if request.node.get_closest_marker("optax") else "strict"
+    with jax.numpy_dtype_promotion(promotion), jax.numpy_rank_promotion("raise"):
+        yield
 
 
 @pytest.fixture

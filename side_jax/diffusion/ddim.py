@@ -25,7 +25,8 @@ def ddim_step(
       a_prev: scalar ᾱ_{t−1}.
       eta: 0 is deterministic, 1 is ancestral.
       z: standard normal noise like x_t, needed if eta > 0.
-      clip_x0: clip x̂₀ to [−1, 1]. As in diffusers, ε̂ stays as it is.
+      clip_x0: clip x̂₀ to [−1, 1]. As in diffusers, ε̂ stays as it is: in a clipped pixel x̂₀ no longer follows a guide,
+        and the guide's share of ε̂ alone moves x_{t−1} the other way.
     """
     x0_hat = (x_t - jnp.sqrt(1 - a_t) * eps_hat) / jnp.sqrt(a_t)
     if clip_x0:

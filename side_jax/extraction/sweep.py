@@ -1,6 +1,7 @@
 """One λ of the sweep: sample, embed, match, write; batch by batch, from wherever it stopped."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ class Reference:
 
 def flat_pixels(images: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, C] -> float32 [N, H·W·C] in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    return images.reshape(len(images), math.prod(images.shape[1:])).astype(np.float32) / 255
 
 
 def paired_subsets(num_train: int, num_heldout: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

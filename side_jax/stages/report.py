@@ -77,7 +77,7 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
     guided = {scale: scores for scale, scores in train_scores.items() if scale > 0}
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
-        "skipped": split.train.skipped + split.heldout.skipped,
+        "skipped": split.skipped,
         "descriptor": {"name": options.extract.descriptor, "weights": options.extract.weights or None},
         "bands": bands,
         "level": intervals.LEVEL,

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from side_jax.evidence import intervals
+
+
+def found_lists(rng, p, n):
+    """n draws of at most one training image each, image j with probability p[j]."""
+    draws = rng.choice(len(p) + 1, n, p=[*p, 1 - p.sum()])
+    return [np.array([d] if d < len(p) else [], int) for d in draws]
+
+
+def test_clopper_pearson_by_known_values():
+    """10 of 100: [.0490, .1762]; 0 of 100: upper end 1 − .025^(1/100) = .0362."""
+    some = intervals.proportion(np.arange(100) < 10)
+    assert (some.value, round(some.low, 4), round(some.high, 4)) == (0.1, 0.0490, 0.1762)
+    none = intervals.proportion(np.zeros(100, bool))
+    assert (none.low, round(none.high, 4)) == (0, 0.0362)
+
+
+def test_lone_finds_by_hand():
+    found = [np.array([1]), np.array([1]), np.array([2, 3]), np.array([], int), np.array([4, 1])]
+    np.testing.assert_array_equal(intervals.lone_finds(found), [0, 0, 2, 0, 1])
+
+
+def test_lone_finds_are_what_deletion_loses():
+    found = found_lists(np.random.default_rng(0), np.full(30, 0.02), 40)
+    whole = len(np.unique(np.concatenate(found)))
+    without = [whole - len(np.unique(np.concatenate(found[:i] + found[i + 1 :]))) for i in range(40)]
+    np.testing.assert_array_equal(intervals.lone_finds(found), without)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "zipf"])
+def test_ums_interval_covers_its_expectation(kind):
+    weights = np.ones(100) if kind == "uniform" else 1 / np.arange(1, 101)
+    p, n, rng = 0.3 * weights / weights.sum(), 300, np.random.default_rng(1)
+    expected = (1 - (1 - p) ** n).sum() / n  # E[N_umem] / N_G
+    covered = 0
+    for _ in range(400):
+        estimate = intervals.unique_share(found_lists(rng, p, n))
+        covered += estimate.low <= expected <= estimate.high
+    assert covered / 400 >= 0.94
+
+
+def test_difference_interval_covers_zero_for_equal_models():
+    p, n, rng = np.full(50, 0.004), 300, np.random.default_rng(2)
+    covered = 0
+    for _ in range(400):
+        estimate = intervals.unique_difference(found_lists(rng, p, n), found_lists(rng, p, n))
+        covered += estimate.low <= 0 <= estimate.high
+    assert covered / 400 >= 0.94
+
+
+def test_no_finds_still_have_an_upper_end():
+    estimate = intervals.unique_share([np.array([], int)] * 50)
+    assert estimate.value == estimate.low == 0
+    assert estimate.high == pytest.approx(1 - 0.025 ** (1 / 50))
+
+
+def test_paired_shares_by_mcnemar():
+    """8 images gained and 1 lost: p = 2 (C(9,0) + C(9,1)) / 2⁹ = .0391."""
+    hits, baseline = np.zeros(100, bool), np.zeros(100, bool)
+    hits[:8] = True
+    baseline[8] = True
+    estimate, p = intervals.share_difference(hits, baseline)
+    assert estimate.value == pytest.approx(0.07)
+    assert estimate.low < 0.07 < estimate.high
+    assert p == pytest.approx(20 / 512)
+    assert intervals.share_difference(hits, hits)[1] == 1

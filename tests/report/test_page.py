@@ -1,0 +1,147 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from side_jax.artifacts import plain
+from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
+
+BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
+SIZE = 20
+
+
+def scores(best, winner):
+    """Every image has exactly one match, `winner`, with score `best`."""
+    best, winner = np.asarray(best, float), np.asarray(winner)
+    above = [np.array([w] if b >= 0.5 else [], int) for b, w in zip(best, winner, strict=True)]
+    above_scores = [np.array([b] if b >= 0.5 else [], np.float32) for b in best]
+    return Scores(best, winner, above, above_scores, np.full(len(best), 0.9), np.full(len(best), 0.5))
+
+
+def metrics(copies, heldout=True, guided_copies=None):
+    """40 images per λ, of which `copies` score .9 with distinct training images; everything else .2."""
+    rows, by_scale = [], {}
+    for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
+        train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE)
+        row = {"scale": scale, "train": summarize(train, BANDS)}
+        if heldout:
+            unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
+            row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
+            row |= calibrate(train, unseen, SIZE, BANDS, 0)
+        rows.append(row)
+    compared = {b[0]: compare_with_random({5.0: by_scale[5.0]}, by_scale[0.0], b) for b in BANDS}
+    real = summarize(rows and scores(np.full(SIZE, 0.4), np.arange(SIZE)), BANDS) | {"best": np.full(SIZE, 0.4)}
+    return plain(
+        {
+            "images": {"train": SIZE, "heldout": SIZE * heldout, "paired": SIZE * heldout},
+            "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
+            "descriptor": {"name": "pixel", "weights": None},
+            "bands": BANDS,
+            "scales": rows,
+            "guided_mean": {f"{b[0]}/{s}": 0.1 for b in BANDS for s in ("ams", "ums", "ums_all")},
+            "heldout_photos": real if heldout else None,
+            "guided_against_random": compared,
+        }
+    )
+
+
+FACTS = {
+    "workdir": "<script>alert(1)</script>",
+    "options": {
+        "target": {"source": "load", "path": "x"},
+        "dataset": {"name": "orl", "path": "", "image_size": 8, "channels": 1},
+        "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
+        "seed": 0,
+        "synthesize": {"num_images": 8},
+        "classifier": {"arch": "resnet10_tiny"},
+    },
+    "provenance": {"versions": {"side_jax": "0"}, "config_hash": "abc", "commit": None},
+    "stages": {
+        "synthesize": {"facts": {"num_images": 8}},
+        "label": {"facts": {"source": "classifier", "num_classes": 4}},
+        "distill": {"facts": {"agreement": {"0": 1.0, "500": 0.5}, "agreement_images": 8, "num_classes": 4}},
+    },
+}
+
+
+def page(numbers, heldout=True):
+    image = np.zeros((8, 8, 1), np.uint8)
+    photo = (image, "s1/<1>.pgm", 0.9)
+    sheets = [Sheet("λ = 0, best", [Pair(7, image, photo, photo if heldout else None)])]
+    best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
+    return render(numbers, FACTS, sheets, best)
+
+
+def test_page_is_one_file_with_everything_and_names_escaped():
+    text = page(metrics(10))
+    assert "<script" not in text
+    assert "&lt;b&gt;bad&lt;/b&gt;.jpg" in text
+    assert "s1/&lt;1&gt;.pgm" in text
+    assert text.count("<svg") == 3
+    assert text.count("data:image/png;base64") == 3
+    assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    ).replace("https://matplotlib.org", "")
+
+
+def test_page_without_heldout_images_says_so():
+    text = page(metrics(10, heldout=False), heldout=False)
+    assert "nothing calibrates these scores" in text
+    assert "held-out photo</span>" not in text
+
+
+def test_verdict_names_copying_only_when_it_is_significant():
+    assert "this target gives back training data (p &lt; 0.001)" not in verdicts(metrics(20))[1]  # text, not markup
+    assert "this target gives back training data (p < 0.001)" in verdicts(metrics(40))[1]
+    assert "no sign of copying" in verdicts(metrics(0))[1]
+
+
+def test_verdict_calls_equal_scales_not_significant_and_a_gain_better():
+    equal = verdicts(metrics(20))[-1]
+    assert equal.count("not significant") == 2
+    gain = verdicts(metrics(2, guided_copies=40))[-1]
+    assert "AMS at λ = 5 differs by" in gain
+    assert "(better)" in gain
+    assert "20 odd-numbered" in gain
+
+
+def test_best_scale_is_chosen_and_measured_on_different_images():
+    """A λ that is good on even-numbered images only is chosen, and found to be no better."""
+    random = scores(np.full(40, 0.2), np.arange(40) % SIZE)
+    lucky = scores(np.where(np.arange(40) % 2 == 0, 0.9, 0.2), np.arange(40) % SIZE)
+    steady = scores(np.where(np.arange(40) % 4 < 2, 0.9, 0.2), np.arange(40) % SIZE)
+    result = compare_with_random({3.0: lucky, 7.0: steady}, random, BANDS[1])
+    assert result["ams"]["scale"] == 3.0
+    assert result["ams"]["difference"]["value"] == 0
+    assert result["ams"]["p"] == 1
+
+
+def test_scores_are_read_from_the_table_by_id():
+    table = pa.table(
+        {
+            "ids": [["b", "a"], ["a", "b"]],
+            "scores": [[0.9, 0.55], [0.2, 0.1]],
+            "in_band": [["a", "b"], []],
+            "in_band_scores": [[0.55, 0.9], []],
+            "carlini_ratio": [0.5, 2.0],
+            "nearest_ratio": [0.1, 0.9],
+        }
+    )
+    read = Scores.from_table(table, "", ["a", "b"])
+    np.testing.assert_array_equal(read.winner, [1, 0])
+    summary = summarize(read, BANDS)
+    assert summary["bands"]["high"]["ams"]["value"] == summary["bands"]["high"]["ums"]["value"] == 0.5
+    assert summary["bands"]["mid"]["ams"]["value"] == 0
+    assert summary["bands"]["mid"]["ums_all"]["value"] == 0.5
+    assert summary["carlini_below_1"]["value"] == summary["nearest_ratio_below_third"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0123, "1.23"), (0.5, "50.0"), (0.0, "0.00"), (-0.02, "-2.00")])
+def test_percentages_are_readable(value, text):
+    assert percent(value) == text
+
+
+def test_estimates_are_readable():
+    assert interval({"value": 0.1, "low": 0.05, "high": 0.2}) == "10.0 [5.00, 20.0]"
+    assert p_value(0.0123) == "p = 0.012"
+    assert p_value(0.0001) == "p < 0.001"

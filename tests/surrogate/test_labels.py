@@ -1,0 +1,56 @@
+import jax
+import numpy as np
+import pytest
+
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.surrogate.labels import classifier_labels, cluster_labels
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def blobs():
+    """Two tight clusters of 20 and a loose cloud of 10, far from both."""
+    rng = np.random.default_rng(0)
+    a, b = np.eye(8)[0], np.eye(8)[1]
+    loose = rng.normal(size=(10, 8)) * [0, 0, 1, 1, 1, 1, 1, 1]
+    return unit(np.concatenate([a + 0.05 * rng.normal(size=(20, 8)), b + 0.05 * rng.normal(size=(20, 8)), loose]))
+
+
+def test_clusters_are_found_and_loose_ones_dropped(blobs):
+    labels = cluster_labels(blobs, 3, 0.7, seed=0)
+    assert labels.kept.sum() == 2
+    assert labels.probs.shape == (50, 2)
+    np.testing.assert_array_equal(labels.probs.sum(1), 1)
+    first, second = labels.probs[:20].argmax(1), labels.probs[20:40].argmax(1)
+    assert len(set(first)) == len(set(second)) == 1
+    assert first[0] != second[0]
+    assert (labels.cohesion[labels.kept] > 0.9).all()
+    assert (labels.cohesion[~labels.kept] < 0.7).all()
+
+
+def test_cohesion_minus_one_keeps_every_cluster(blobs):
+    assert cluster_labels(blobs, 4, -1.0, seed=0).probs.shape[1] == 4
+
+
+def test_more_clusters_than_images_are_refused(blobs):
+    with pytest.raises(ValueError, match="num_clusters 51 is more than the 50 synthetic images"):
+        cluster_labels(blobs, 51, 0.5, seed=0)
+
+
+def test_cohesion_that_drops_everything_is_refused(blobs):
+    with pytest.raises(ValueError, match="cohesion 1.0 leaves 0 of 3 clusters; the highest mean cosine is 0.9"):
+        cluster_labels(blobs, 3, 1.0, seed=0)
+
+
+def test_teacher_labels_are_probabilities(image_set):
+    images = image_set(5, size=8).images
+    net = ResNet(ARCHITECTURES["resnet10_tiny"], 4)
+    x = images.astype(np.float32) / 127.5 - 1
+    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
+    labels = classifier_labels(net, variables, images)
+    logits = np.asarray(net.apply(variables, x))
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(labels.probs, expected, rtol=1e-4)

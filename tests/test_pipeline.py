@@ -1,0 +1,249 @@
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import side_jax
+from configs import smoke
+from side_jax import pipeline, training
+from side_jax.artifacts import MANIFEST
+from side_jax.extraction import sweep
+from side_jax.training import TrainingDiverged
+
+pytestmark = pytest.mark.optax
+
+
+def smoke_config(**changes):
+    config = smoke.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished smoke run. Read only."""
+    return pipeline.run(smoke_config(), tmp_path_factory.mktemp("runs") / "smoke")
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def results(workdir):
+    table = pq.read_table(workdir / "matches.parquet")
+    return table, json.loads((workdir / "metrics.json").read_text())
+
+
+def assert_same_results(first, second):
+    (table, metrics), (other_table, other_metrics) = results(first), results(second)
+    assert table.equals(other_table)
+    assert metrics == other_metrics
+
+
+def test_every_artifact_of_the_contract_is_there(finished):
+    for name in (
+        "config.json",
+        "target/manifest.json",
+        "target/checkpoints/3",
+        "target/diffusers/unet/diffusion_pytorch_model.safetensors",
+        "synthetic/images.zarr",
+        "labels/labels.npz",
+        "classifier/manifest.json",
+        "classifier/params",
+        "extract/train_descriptors.zarr",
+        "extract/heldout_descriptors.zarr",
+        "extract/scale=00.00/images.zarr",
+        "extract/scale=02.00/images.zarr",
+        "metrics.json",
+        "matches.parquet",
+        "report.html",
+    ):
+        assert (finished / name).exists(), name
+    table, metrics = results(finished)
+    assert len(table) == 24
+    assert [row["scale"] for row in metrics["scales"]] == [0, 2]
+    assert metrics["images"] == {"train": 200, "heldout": 200, "paired": 200}
+    assert table["ids"][0].as_py()[0] in table["in_band"][0].as_py() or table["scores"][0].as_py()[0] < 0.94
+    assert all(len(row) == 10 for row in table["heldout_ids"].to_pylist())
+    provenance = json.loads((finished / "config.json").read_text())
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert not list(Path(finished).rglob("*.tmp"))
+
+
+def test_public_api_reads_a_workdir(finished):
+    target = side_jax.load_target(finished)
+    guide = side_jax.load_classifier(finished)
+    assert guide.log_prob(np.zeros((2, 16, 16, 1), np.float32), np.zeros(2, np.int32)).shape == (2, 40)
+    images = side_jax.sample(target, 3, guide=guide, scale=2.0, num_steps=3, batch_size=8)
+    table, _ = results(finished)
+    guided = table.filter(np.array(table["scale"]) == 2.0)
+    embed = side_jax.load_descriptor("pixel")
+    split = pipeline.load_split(pipeline.prepare(smoke_config(), finished).options.dataset)
+    matches = side_jax.match(embed(images), embed(split.train.images), k=10)
+    for i in range(3):
+        assert split.train.ids[matches.indices[i, 0]] == guided["ids"][i].as_py()[0]
+
+
+def test_finished_run_is_skipped(copy, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(training, "_train_step", None)
+    monkeypatch.setattr(sweep, "match", None)
+    pipeline.run(smoke_config(), copy)
+    assert caplog.text.count("complete, skipped") == 6
+
+
+def remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+INTERRUPTED = {
+    "target": ["target/manifest.json", "target/diffusers", "target/checkpoints/3"],
+    "synthesize": ["synthetic/manifest.json"],
+    "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
+    "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
+    "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
+    "report": ["report/manifest.json", "report.html", "metrics.json"],
+}
+
+
+@pytest.mark.parametrize("stage", INTERRUPTED)
+def test_interrupted_stage_resumes_to_the_same_results(finished, copy, stage):
+    """The workdir as a kill inside the stage leaves it: earlier work there, later work and the manifest not."""
+    for name in INTERRUPTED[stage]:
+        remove(copy / name)
+    if stage == "synthesize":
+        (copy / "synthetic" / "progress.json").write_text('{"done": 8}')
+    if stage == "extract":
+        remove(next((copy / "extract" / "scale=02.00").glob("part-000000008-*")))
+    later = pipeline.STAGES[pipeline.NAMES.index(stage) + 1 :]
+    for step in later:
+        remove(copy / step.folder)
+    pipeline.run(smoke_config(), copy)
+    assert_same_results(copy, finished)
+
+
+def test_damaged_part_is_made_again(finished, copy):
+    part = next((copy / "extract" / "scale=00.00").glob("part-*"))
+    part.write_bytes(part.read_bytes()[:-100])
+    (copy / "extract" / MANIFEST).unlink()
+    pipeline.run(smoke_config(), copy)
+    assert_same_results(copy, finished)
+
+
+def test_batch_size_changes_no_match(finished, copy):
+    shutil.rmtree(copy / "extract")
+    pipeline.run(smoke_config(**{"extract.batch_size": 5}), copy)
+    (table, _), (expected, _) = results(copy), results(finished)
+    assert table["index"].equals(expected["index"])
+    for column in ("scores", "heldout_scores"):
+        np.testing.assert_allclose(np.stack(table[column].to_numpy()), np.stack(expected[column].to_numpy()), atol=2e-3)
+
+
+def test_more_scales_and_images_extend_a_sweep(finished, copy, monkeypatch):
+    done = {path.name: path.stat().st_mtime_ns for path in (copy / "extract" / "scale=00.00").glob("part-*")}
+    pipeline.run(smoke_config(**{"extract.scales": (0.0, 2.0, 4.0), "extract.num_images": 16}), copy)
+    for name, time in done.items():
+        assert (copy / "extract" / "scale=00.00" / name).stat().st_mtime_ns == time
+    table, metrics = results(copy)
+    assert len(table) == 48
+    assert [row["scale"] for row in metrics["scales"]] == [0, 2, 4]
+    assert table.slice(0, 12).equals(results(finished)[0].slice(0, 12))
+
+
+def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
+    shutil.rmtree(copy / "extract")
+    pipeline.run(smoke_config(**{"extract.save_images": False}), copy)
+    assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()
+    pictures = [line for line in (copy / "report.html").read_text().splitlines() if "data:image/png" in line]
+    original = [line for line in (finished / "report.html").read_text().splitlines() if "data:image/png" in line]
+    assert pictures == original
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, r"target was made with another config \(seed: 0 -> 1\)"),
+        ({"target.train.num_steps": 4}, r"target was made with another config \(train.num_steps: 3 -> 4"),
+        ({"extract.eta": 1.0}, r"extract was made with another config \(eta: 0.0 -> 1.0\); use another --workdir"),
+        ({"dataset.split_seed": 5}, r"target was made with another config \(images"),
+    ],
+)
+def test_workdir_of_another_config_is_refused_and_untouched(copy, change, message):
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(smoke_config(**change), copy)
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_stage_without_its_input_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"stage distill needs synthesize, which is not complete.*--stages=synthesize"):
+        pipeline.run(smoke_config(), tmp_path / "run", stages=("distill",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_diverged_training_keeps_the_workdir_resumable(tmp_path):
+    config = smoke_config(**{"target.train.learning_rate": 1e38, "target.train.warmup_steps": 0})
+    with pytest.raises(TrainingDiverged, match="target: loss is"):
+        pipeline.run(config, tmp_path / "run", stages=("target",))
+    assert not (tmp_path / "run" / "target" / MANIFEST).exists()
+
+
+def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
+    """The other branches: a model from a folder, labels without training data, a sweep that nothing calibrates."""
+    for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (14, 20, 20), np.uint8)):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.png")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    config = smoke_config(
+        **{
+            "dataset.name": "image_folder",
+            "dataset.path": str(tmp_path / "photos"),
+            "dataset.heldout_fraction": 0.0,
+            "target.source": "load",
+            "target.path": str(finished),
+            "labels.source": "clusters",
+            "labels.num_clusters": 4,
+            "labels.cohesion": -1.0,
+        }
+    )
+    # The smoke target names its training images, and these photos are not they.
+    with pytest.raises(ValueError, match=r"it never saw 14 of the 14 called training images"):
+        pipeline.run(config, tmp_path / "run")
+    shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    config.target.path = str(tmp_path / "model")
+    pipeline.run(config, tmp_path / "run")
+    _, metrics = results(tmp_path / "run")
+    assert metrics["heldout_photos"] is None
+    assert metrics["skipped"][0][0] == "broken.jpg"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "nothing calibrates these scores" in page
+    assert "broken.jpg" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset.image_size": 15}, "image_size 15 is not divisible by the UNet's stride 2"),
+        ({"extract.top_k": 201}, "top_k 201 is more than the 200 training images"),
+        ({"extract.num_steps": 1001}, "extract.num_steps must be 1 to 1000, got 1001"),
+        ({"target.source": "load", "target.path": "no/model"}, "target path 'no/model' does not exist"),
+        ({"target.source": "load"}, r"makes \(32, 32, 1\) images, the data set is \(16, 16, 1\)"),
+        ({"target.source": "load", "dataset.image_size": 32, "dataset.split_seed": 1}, "are held out by this config"),
+        ({"dataset.name": "image_folder", "dataset.path": "tests/golden"}, "no image files"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, monkeypatch, change, message):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(smoke_config(**change), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,145 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import side_jax
+from side_jax import sampling
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.sampling import Sampler, draw_labels
+from side_jax.sharding import index_keys, stage_key
+from side_jax.surrogate.classifier import Classifier
+
+GOLDEN = Path(__file__).parent / "golden" / "plain"
+
+
+@pytest.fixture(scope="module")
+def target():
+    return side_jax.load_target(GOLDEN)
+
+
+@pytest.fixture(scope="module")
+def guide():
+    net = ResNet(ARCHITECTURES["resnet10_tiny"], 7, time_conditioned=True)
+    shapes = jax.ShapeDtypeStruct((1, 16, 16, 1), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
+    return Classifier(net, net.lazy_init(jax.random.key(0), *shapes))
+
+
+def assert_equal_but_for_rounding(first, second):
+    """Different batch shapes may sum in another order: at most one gray level, in at most one pixel of a thousand."""
+    difference = np.abs(first.astype(int) - second.astype(int))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 1e-3
+
+
+@pytest.mark.parametrize("scale", [0.0, 4.0])
+def test_image_depends_on_seed_and_index_and_not_on_the_batch(target, guide, scale):
+    options = {"num_steps": 4, "guide": guide, "scale": scale}
+    whole = side_jax.sample(target, 9, seed=3, **options)
+    assert whole.shape == (9, 16, 16, 1)
+    assert whole.dtype == np.uint8
+    for batch_size in (1, 4):
+        assert_equal_but_for_rounding(side_jax.sample(target, 9, seed=3, batch_size=batch_size, **options), whole)
+    later = side_jax.sample(target, 4, seed=3, first_index=5, **options)
+    assert_equal_but_for_rounding(later, whole[5:])
+    assert (side_jax.sample(target, 9, seed=4, **options) != whole).any()
+
+
+def test_one_program_serves_every_scale_and_label(target, guide):
+    sampler = Sampler(target, stage_key(0, "extract"), 3, batch_size=2, guide=guide)
+    indices = np.arange(2)
+    list(sampler(indices, 1.0))
+    traced = sampling._sample_batch._cache_size()
+    for scale in (2.0, 7.5):
+        for labels in (None, np.array([0, 6], np.int32)):
+            list(sampler(indices, scale, labels))
+    assert sampling._sample_batch._cache_size() == traced
+
+
+def test_curves_are_paired_by_index(target, guide):
+    """The same noise and label at every λ: a tiny λ changes an image hardly, and labels not at all."""
+    sampler = Sampler(target, stage_key(0, "extract"), 3, batch_size=4, guide=guide)
+    (_, random), (_, guided) = next(sampler(np.arange(4), 0.0)), next(sampler(np.arange(4), 1e-6))
+    assert_equal_but_for_rounding(random, guided)
+    keys = index_keys(stage_key(0, "extract"), np.arange(4))
+    np.testing.assert_array_equal(sampler.labels(np.arange(4)), draw_labels(keys, 7))
+
+
+class Brightness(nn.Module):
+    """Class 0 is bright, class 1 dark."""
+
+    num_classes: int = 2
+
+    def __call__(self, x, t):
+        return jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], axis=1) / 10
+
+
+def test_guidance_makes_images_of_its_class(target):
+    # Unclipped: where x̂₀ is clipped only the shift of ε̂ is left, and that points away (`ddim_step`). A random target
+    # clips nearly everywhere.
+    unclipped = dataclasses.replace(target, clip_x0=False)
+
+    def brightness(label, scale):
+        guide = Classifier(Brightness(), {})
+        return side_jax.sample(unclipped, 8, num_steps=10, guide=guide, labels=label, scale=scale).mean()
+
+    random = brightness(0, 0.0)
+    assert brightness(0, 0.5) > random + 2
+    assert brightness(1, 0.5) < random - 2
+
+
+def test_labels_are_uniform():
+    labels = np.asarray(draw_labels(index_keys(jax.random.key(0), np.arange(7000)), 7))
+    assert np.abs(np.bincount(labels) - 1000).max() < 120
+
+
+def test_default_sequence_is_the_audits(target):
+    sampler = Sampler(target, stage_key(5, "extract"), 3, batch_size=2)
+    np.testing.assert_array_equal(side_jax.sample(target, 2, seed=5, num_steps=3), next(sampler(np.arange(2), 0.0))[1])
+
+
+def test_eight_devices_give_what_one_gives(target, tmp_path):
+    one = side_jax.sample(target, 16, seed=1, num_steps=3)
+    script = (
+        "import sys, jax, numpy as np\n"
+        "jax.config.update('jax_num_cpu_devices', 8)\n"
+        "import side_jax\n"
+        "assert jax.device_count() == 8\n"
+        "np.save(sys.argv[2], side_jax.sample(side_jax.load_target(sys.argv[1]), 16, seed=1, num_steps=3))\n"
+    )
+    file = tmp_path / "eight.npy"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script, str(GOLDEN), str(file)], check=True, env=environment)
+    assert_equal_but_for_rounding(np.load(file), one)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_images": 0}, "num_images must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"first_index": -1}, "first_index must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_steps": 0}, "num_steps must be 1 to 1000, got 0"),
+        ({"eta": 2.0}, r"eta must be in \[0, 1\], got 2.0"),
+        ({"scale": 1.0}, "scale must be 0 without a guide"),
+        ({"labels": 1}, "labels=1 without a guide"),
+    ],
+)
+def test_bad_arguments_are_named(target, options, message):
+    with pytest.raises(ValueError, match=message):
+        side_jax.sample(target, **({"num_images": 2, "num_steps": 2} | options))
+
+
+def test_unknown_class_and_negative_scale_are_named(target, guide):
+    with pytest.raises(ValueError, match="labels must be in 0 … 6, got 7"):
+        side_jax.sample(target, 2, guide=guide, labels=7, scale=1.0)
+    with pytest.raises(ValueError, match=r"got -1"):
+        side_jax.sample(target, 2, guide=guide, scale=-1.0)

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from side_jax.images import load_images
+from side_jax.splitting import near_duplicate_groups, split_images
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_images("orl", None, 32, 1)
+
+
+def test_split_is_a_partition_by_seed_and_even_in_every_class(faces):
+    split = split_images(faces, 0.5, 0.98, 0)
+    assert set(split.train.ids) | set(split.heldout.ids) == set(faces.ids)
+    assert not set(split.train.ids) & set(split.heldout.ids)
+    np.testing.assert_array_equal(np.bincount(split.train.labels), np.full(40, 5))
+    assert split_images(faces, 0.5, 0.98, 0).train.ids == split.train.ids
+    assert split_images(faces, 0.5, 0.98, 1).train.ids != split.train.ids
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_near_duplicates_stay_on_one_side(faces, seed):
+    split = split_images(faces, 0.5, 0.97, seed)
+    groups = dict(zip(faces.ids, near_duplicate_groups(faces.images, 0.97), strict=True))
+    assert len(set(groups.values())) < 400
+    assert not {groups[i] for i in split.train.ids} & {groups[i] for i in split.heldout.ids}
+
+
+def test_groups_are_connected_components(image_set):
+    images = image_set(4, size=32).images.copy()
+    images[2] = images[0]
+    groups = near_duplicate_groups(images, 0.99)
+    assert groups[0] == groups[2]
+    assert len(set(groups)) == 3
+
+
+def test_fraction_is_respected(image_set):
+    split = split_images(image_set(40, 4, 32), 0.25, 0.98, 0)
+    assert len(split.heldout) == 10
+    assert len(split_images(image_set(10), 0, 0.98, 0).heldout) == 0
+
+
+@pytest.mark.parametrize(
+    ("fraction", "duplicate", "message"),
+    [(1.0, 0.98, r"must be in \[0, 1\), got 1.0"), (0.5, 0, r"near_duplicate must be in \(0, 1\]")],
+)
+def test_bad_fractions_are_named(image_set, fraction, duplicate, message):
+    with pytest.raises(ValueError, match=message):
+        split_images(image_set(), fraction, duplicate, 0)
+
+
+def test_split_that_leaves_nothing_is_refused(image_set):
+    with pytest.raises(ValueError, match="leaves 2 to train on and 0 held out"):
+        split_images(image_set(2, 2), 0.2, 0.98, 0)
