@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from side_jax import pipeline
-from side_jax.training import TrainingDiverged
+from side_jax.artifacts import AuditError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go, e.g. runs/orl. Its parent must exist.")
@@ -18,7 +18,7 @@ _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run
 
 
 def main(arguments: list[str]) -> int:
-    """0 done; 1 a training diverged; 2 bad input; 130 interrupted."""
+    """0 done; 1 a stage could not go on; 2 bad input; 130 interrupted."""
     try:
         for path in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
             if not os.path.exists(path):  # ml_collections would say that something failed to load, not what
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
     try:
         workdir = pipeline.execute(audit, tuple(_STAGES.value), _CONFIG.value)
-    except TrainingDiverged as error:
+    except AuditError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

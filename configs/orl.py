@@ -42,15 +42,17 @@ def get_config() -> ConfigDict:
 
     config.synthesize.update({"num_images": 1_024, "num_steps": 25, "batch_size": 64})
     config.labels.train.update(
-        {"num_steps": 400, "batch_size": 40, "warmup_steps": 40, "flip": False, "checkpoint_every": 100}
+        {"num_steps": 300, "batch_size": 40, "warmup_steps": 30, "flip": False, "checkpoint_every": 100}
     )
     config.classifier.arch = "resnet10_small"
     config.classifier.train.update(
         {
-            "num_steps": 1_000,
+            "num_steps": 500,
             "batch_size": 64,
-            "learning_rate": 1e-3,
+            "learning_rate": 2e-3,
             "warmup_steps": 50,
+            "ema_max": 0.99,
+            "ema_power": 0.75,
             "flip": False,
             "checkpoint_every": 100,
         }
@@ -61,7 +63,7 @@ def get_config() -> ConfigDict:
     config.extract.update(
         {
             "scales": (0.0, 1.0, 3.0, 5.0, 9.0),
-            "num_images": 384,
+            "num_images": 320,
             "batch_size": 64,
             "save_images": True,
             "bands": (("low", 0.94, 0.96), ("mid", 0.96, 0.98), ("high", 0.98, 1.0)),

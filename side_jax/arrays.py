@@ -8,7 +8,7 @@ import tensorstore as ts
 from etils import epath
 from tqdm import tqdm
 
-from side_jax.artifacts import read_json, write_atomic, write_json
+from side_jax.artifacts import AuditError, read_json, write_atomic, write_json
 
 ImageBatches = Iterator[tuple[np.ndarray, np.ndarray]]  # (indices, uint8 [N, H, W, C])
 
@@ -33,11 +33,12 @@ def save_array(path: epath.Path, array: np.ndarray, chunk_rows: int = 4096) -> N
 
 
 def load_array(path: epath.Path) -> np.ndarray:
-    """Reads an array whole. Raises `ValueError` naming the path if it is missing or corrupt."""
+    """Reads an array whole. Raises `AuditError` naming the path if it is missing or corrupt."""
     try:
         return np.asarray(_open(path, open=True).read().result())
     except ValueError as error:
-        raise ValueError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        raise AuditError(f"{path} cannot be read ({reason}); remove its folder to make that stage again") from error
 
 
 class ImageStore:

@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+
+class AuditError(RuntimeError):
+    """A stage cannot go on, and says in one line why and what to do."""
+
+
 MANIFEST = "manifest.json"
 SPEC = "spec.json"
 

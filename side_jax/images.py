@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             data = {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"dataset.path {str(path)!r} is not a readable npz file: {error}") from error
     if "images" not in data:
         raise ValueError(f"dataset.path {str(path)!r} has no array 'images'; it has {sorted(data)}")

@@ -15,7 +15,7 @@ _BLOCK = 4096  # rows of the similarity matrix held at once
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Two disjoint sets from one pool, exchangeable for a model that copies nothing; and the files that were skipped."""
+    """Two disjoint sets from one pool, exchangeable for a model that copies nothing; and the files skipped."""
 
     train: ImageSet
     heldout: ImageSet

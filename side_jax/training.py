@@ -21,7 +21,7 @@ import optax
 from etils import epath
 from tqdm import tqdm
 
-from side_jax.artifacts import read_json, write_json
+from side_jax.artifacts import AuditError, read_json, write_json
 from side_jax.diffusion.objective import ema_decay
 from side_jax.sharding import replicate, shard_batch
 
@@ -30,7 +30,7 @@ Batch = dict[str, np.ndarray]
 LossFn = Callable[[Any, Any, jax.Array, Any, Any], tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(AuditError):
     """The loss became NaN or infinite. The last checkpoint before it is kept."""
 
 

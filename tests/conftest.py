@@ -9,6 +9,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 import jax
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types of every call in the mathematics are checked.
+install_import_hook(
+    ["side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"],
+    "beartype.beartype",
+)
 
 from side_jax.images import ImageSet, content_hash
 
@@ -17,7 +24,7 @@ from side_jax.images import ImageSet, content_hash
 def strict(request):
     """What would silently widen a dtype or broadcast a rank is an error (DESIGN §9).
 
-    Tests that run an optimizer are marked `optax`: its Adam raises a float to an integer power, which strict mode refuses.
+    Tests that run an optimizer are marked `optax`: its Adam raises a float to an integer power.
     """
     promotion = "standard" if request.node.get_closest_marker("optax") else "strict"
     with jax.numpy_dtype_promotion(promotion), jax.numpy_rank_promotion("raise"):

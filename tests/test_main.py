@@ -25,7 +25,10 @@ def run(*arguments):
         (("--config=configs/nowhere.py", "--workdir={}/run"), "configs/nowhere.py"),
         (("--config=configs/smoke.py", "--workdir={}/no/parent/run"), "its parent folder does not exist"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.lamda=3"), "lamda"),
-        (("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.num_images=0"), "must be at least 1, got 0"),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.num_images=0"),
+            "must be at least 1, got 0",
+        ),
         (("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.num_images=many"), "many"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=extract"), "stage extract needs target"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=sample"), "got sample"),

@@ -12,7 +12,7 @@ from PIL import Image
 import side_jax
 from configs import smoke
 from side_jax import pipeline, training
-from side_jax.artifacts import MANIFEST
+from side_jax.artifacts import MANIFEST, AuditError
 from side_jax.extraction import sweep
 from side_jax.training import TrainingDiverged
 
@@ -131,12 +131,22 @@ def test_interrupted_stage_resumes_to_the_same_results(finished, copy, stage):
     assert_same_results(copy, finished)
 
 
-def test_damaged_part_is_made_again(finished, copy):
+def test_part_damaged_after_the_run_is_named_and_made_again(finished, copy):
     part = next((copy / "extract" / "scale=00.00").glob("part-*"))
     part.write_bytes(part.read_bytes()[:-100])
-    (copy / "extract" / MANIFEST).unlink()
+    (copy / "report" / MANIFEST).unlink()
+    with pytest.raises(AuditError, match="8 of the 12 rows of λ = 0 are damaged or missing; the same command makes"):
+        pipeline.run(smoke_config(), copy)
     pipeline.run(smoke_config(), copy)
     assert_same_results(copy, finished)
+
+
+@pytest.mark.parametrize("name", ["labels/labels.npz", "synthetic/images.zarr/.zarray"])
+def test_corrupt_artifact_is_named(copy, name):
+    (copy / name).write_bytes((copy / name).read_bytes()[:40])
+    shutil.rmtree(copy / "classifier")
+    with pytest.raises(AuditError, match=r"cannot be read .*remove its folder to make that stage again"):
+        pipeline.run(smoke_config(), copy, stages=("distill",))
 
 
 def test_batch_size_changes_no_match(finished, copy):

@@ -32,7 +32,14 @@ def start():
 def run(folder, loss_fn=noisy_regression, options=OPTIONS):
     batches = epoch_batches(DATA, options.batch_size, seed=0)
     return fit(
-        start(), loss_fn, batches, options, jax.random.key(0), epath.Path(folder), "test", frozen=jnp.array([1.0, 2.0, 3.0])
+        start(),
+        loss_fn,
+        batches,
+        options,
+        jax.random.key(0),
+        epath.Path(folder),
+        "test",
+        frozen=jnp.array([1.0, 2.0, 3.0]),
     )[0]
 
 

@@ -3,19 +3,20 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, UInt8
 
 from side_jax.diffusion.objective import EpsFn
 
 
 def ddim_step(
-    x_t: jax.Array,
-    eps_hat: jax.Array,
-    a_t: jax.Array,
-    a_prev: jax.Array,
+    x_t: Float[ArrayLike, "n h w c"],
+    eps_hat: Float[ArrayLike, "n h w c"],
+    a_t: Float[ArrayLike, ""],
+    a_prev: Float[ArrayLike, ""],
     eta: float = 0.0,
-    z: jax.Array | None = None,
+    z: Float[ArrayLike, "n h w c"] | None = None,
     clip_x0: bool = True,
-) -> jax.Array:
+) -> Float[Array, "n h w c"]:
     """x_t -> x_{t−1} (DDIM, Eq. 12).
 
     Args:
@@ -40,11 +41,11 @@ def ddim_sample(
     eps_fn: EpsFn,
     keys: jax.Array,
     image_shape: tuple[int, int, int],
-    alpha_bar: jax.Array,
-    timesteps: np.ndarray,
+    alpha_bar: Float[Array, " T"],
+    timesteps: Int[np.ndarray, " S"],
     eta: float = 0.0,
     clip_x0: bool = True,
-) -> jax.Array:
+) -> Float[Array, "n h w c"]:
     """Images from noise.
 
     Args:
@@ -78,11 +79,11 @@ def ddim_sample(
     return x_0
 
 
-def to_uint8(x: jax.Array) -> jax.Array:
+def to_uint8(x: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """[−1, 1] -> 0 … 255, rounded to the nearest level."""
     return jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5).astype(jnp.uint8)
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: UInt8[Array, "..."]) -> Float[Array, "..."]:
     """uint8 0 … 255 -> float32 [−1, 1]."""
     return images.astype(jnp.float32) / 127.5 - 1

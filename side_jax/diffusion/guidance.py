@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from side_jax.diffusion.objective import EpsFn
 
 LogProbFn = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> log p^t(y | x_t) [N, K]
 
 
-def classifier_gradient(log_prob: LogProbFn, x_t: jax.Array, t: jax.Array, labels: jax.Array) -> jax.Array:
+def classifier_gradient(
+    log_prob: LogProbFn, x_t: Float[Array, "n h w c"], t: Int[Array, " n"], labels: Int[Array, " n"]
+) -> Float[Array, "n h w c"]:
     """g = ∇_{x_t} log p^t(y = c | x_t) = −∇ CE(c, p^t(y | x_t)): [N, H, W, C].
 
     The gradient of the batch sum; images do not interact, so each row is its own image's gradient.
@@ -22,7 +25,13 @@ def classifier_gradient(log_prob: LogProbFn, x_t: jax.Array, t: jax.Array, label
     return -jax.grad(cross_entropy)(x_t)
 
 
-def guide(eps_fn: EpsFn, log_prob: LogProbFn, alpha_bar: jax.Array, labels: jax.Array, lam: jax.Array) -> EpsFn:
+def guide(
+    eps_fn: EpsFn,
+    log_prob: LogProbFn,
+    alpha_bar: Float[Array, " T"],
+    labels: Int[Array, " n"],
+    lam: Float[Array, ""],
+) -> EpsFn:
     """ε̂ = ε_θ(x_t, t) − λ √(1−ᾱ_t) g, SIDE's Eq. (10) as a DDIM update.
 
     Args:

@@ -4,18 +4,21 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from side_jax.diffusion.schedule import add_noise
 
 EpsFn = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> eps_hat [N, H, W, C]
 
 
-def sample_timesteps(key: jax.Array, num: int, num_train_timesteps: int) -> jax.Array:
+def sample_timesteps(key: jax.Array, num: int, num_train_timesteps: int) -> Int[Array, " n"]:
     """t uniform on 0 … T−1: int32 [num]."""
     return jax.random.randint(key, (num,), 0, num_train_timesteps)
 
 
-def ddpm_loss(eps_fn: EpsFn, key: jax.Array, x0: jax.Array, alpha_bar: jax.Array) -> jax.Array:
+def ddpm_loss(
+    eps_fn: EpsFn, key: jax.Array, x0: Float[Array, "n h w c"], alpha_bar: Float[Array, " T"]
+) -> Float[Array, ""]:
     """E‖ε − ε_θ(x_t, t)‖², averaged over pixels (Ho et al. 2020, Eq. 14): scalar.
 
     Args:

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Schedule:
                 f"schedule needs 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}"
             )
 
-    def alpha_bar(self) -> np.ndarray:
+    def alpha_bar(self) -> Float[np.ndarray, " T"]:
         """ᾱ_t = Π_{s <= t} (1 − β_s), computed in float64: float32 [T]."""
         betas = np.linspace(self.beta_start, self.beta_end, self.num_train_timesteps, dtype=np.float64)
         return np.cumprod(1 - betas).astype(np.float32)
 
-    def ddim_timesteps(self, num_steps: int) -> np.ndarray:
+    def ddim_timesteps(self, num_steps: int) -> Int[np.ndarray, " S"]:
         """diffusers' "leading" spacing, noisiest first: 980, 960, …, 0 for 50 of 1000. int32 [num_steps]."""
         if not 1 <= num_steps <= self.num_train_timesteps:
             raise ValueError(f"num_steps must be 1 to {self.num_train_timesteps}, got {num_steps}")
@@ -42,7 +42,9 @@ class Schedule:
         return (np.arange(num_steps)[::-1] * ratio + self.steps_offset).astype(np.int32)
 
 
-def add_noise(x0: jax.Array, eps: jax.Array, alpha_bar_t: jax.Array) -> jax.Array:
+def add_noise(
+    x0: Float[Array, "n h w c"], eps: Float[Array, "n h w c"], alpha_bar_t: Float[Array, " n"]
+) -> Float[Array, "n h w c"]:
     """x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε; `alpha_bar_t` [N] for images [N, H, W, C]."""
     a = alpha_bar_t.reshape(-1, *([1] * (x0.ndim - 1)))
     return jnp.sqrt(a) * x0 + jnp.sqrt(1 - a) * eps

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from side_jax.extraction.matching import Matches
 
@@ -58,13 +59,13 @@ def ums_all(above: Sequence[tuple[np.ndarray, np.ndarray]], low: float, high: fl
     return len(np.unique(np.concatenate(found))) / len(above)
 
 
-def top_percent_mean(best: np.ndarray, percent: float) -> float:
+def top_percent_mean(best: Float[np.ndarray, " n"], percent: float) -> float:
     """Mean of the `percent` % highest best scores, of at least one image (Table 2)."""
     count = max(1, round(len(best) * percent / 100))
     return float(np.sort(best)[-count:].mean())
 
 
-def carlini_ratio(distances: np.ndarray) -> np.ndarray:
+def carlini_ratio(distances: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
     """ℓ₂(x̂, x) / (0.5 · mean ℓ₂ to the 50 nearest) (Carlini et al. 2023): below 1 counts as extracted.
 
     Args:
@@ -73,7 +74,7 @@ def carlini_ratio(distances: np.ndarray) -> np.ndarray:
     return distances[:, 0] / np.maximum(0.5 * distances.mean(1), 1e-12)
 
 
-def nearest_ratio(distances: np.ndarray) -> np.ndarray:
+def nearest_ratio(distances: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
     """d₁ / d₂, nearest over second nearest (Yoon et al. 2023): below 1/3 counts as memorized. NaN with one image."""
     if distances.shape[1] < 2:
         return np.full(len(distances), np.nan)

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 
 Descriptor = Callable[[np.ndarray], np.ndarray]  # uint8 [N, H, W, C] -> float32 [N, D], rows of norm 1
 _BATCH = 1024
 
 
-def pixel_descriptor(images: jax.Array) -> jax.Array:
+def pixel_descriptor(images: UInt8[Array, "n h w c"]) -> Float[Array, "n d"]:
     """Mean-centred pixels of norm 1: the cosine of two is their correlation. A constant image becomes 0."""
     flat = images.reshape(images.shape[0], -1).astype(jnp.float32)
     flat = flat - flat.mean(-1, keepdims=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 _QUERY_BLOCK = 4096
 _REFERENCE_BLOCK = 65536
@@ -20,11 +21,11 @@ class Matches(NamedTuple):
       indices: int32 [N, k].
     """
 
-    scores: np.ndarray
-    indices: np.ndarray
+    scores: Float[np.ndarray, "n k"]
+    indices: Int[np.ndarray, "n k"]
 
 
-def dot_products(queries: jax.Array, references: jax.Array) -> jax.Array:
+def dot_products(queries: Float[Array, "n d"], references: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """[N, D], [M, D] -> [N, M], in full float32 on every device."""
     return jnp.matmul(queries, references.T, precision=lax.Precision.HIGHEST)
 
@@ -82,7 +83,7 @@ def matches_above(queries: np.ndarray, references: np.ndarray, threshold: float)
 _dot_products = jax.jit(dot_products)
 
 
-def nearest_l2(queries: np.ndarray, references: np.ndarray, k: int) -> Matches:
+def nearest_l2(queries: Float[np.ndarray, "n d"], references: Float[np.ndarray, "m d"], k: int) -> Matches:
     """The k nearest references in ℓ₂, as (distances ascending, indices).
 
     ‖x − y‖² = ‖x‖² − 2 (x·y − ½‖y‖²), so this is `match` on [x, 1] and [y, −½‖y‖²].

@@ -19,22 +19,22 @@ _TIME_FEATURES = 128  # size of the shared timestep embedding; groups of 4 for i
 
 @dataclasses.dataclass(frozen=True)
 class ResNetArch:
-    """Blocks per stage, channels of the first stage, and the stem.
-
-    `imagenet_stem`: 7x7 convolution of stride 2 and max-pooling, for 64 pixels and up; else a 3x3 convolution.
-    """
+    """Blocks per stage, channels of the first stage, and the stem: one convolution, and max-pooling or not."""
 
     stage_sizes: tuple[int, ...]
     width: int
-    imagenet_stem: bool
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    stem_pool: bool = True
 
 
 ARCHITECTURES = {
-    "resnet34": ResNetArch((3, 4, 6, 3), 64, True),
-    "resnet18": ResNetArch((2, 2, 2, 2), 64, True),
-    "resnet18_small": ResNetArch((2, 2, 2, 2), 32, False),
-    "resnet10_small": ResNetArch((1, 1, 1, 1), 24, False),
-    "resnet10_tiny": ResNetArch((1, 1, 1, 1), 8, False),
+    "resnet34": ResNetArch((3, 4, 6, 3), 64),
+    "resnet18": ResNetArch((2, 2, 2, 2), 64),
+    # Of the same family, for images of 16 to 64 pixels.
+    "resnet18_small": ResNetArch((2, 2, 2, 2), 32, stem_kernel=3, stem_stride=1, stem_pool=False),
+    "resnet10_small": ResNetArch((1, 1, 1, 1), 32, stem_kernel=3, stem_stride=2, stem_pool=False),
+    "resnet10_tiny": ResNetArch((1, 1, 1, 1), 8, stem_kernel=3, stem_stride=1, stem_pool=False),
 }
 
 
@@ -87,18 +87,17 @@ class ResNet(nn.Module):
             if t is None:
                 raise ValueError("a time-conditioned ResNet needs t")
             emb = TimestepMLP(_TIME_FEATURES, name="time_embedding")(timestep_embedding(t, _TIME_FEATURES))
-        if self.arch.imagenet_stem:
-            x = Conv(self.arch.width, 7, 2, 3, False, he_init, name="conv1")(x)
-        else:
-            x = Conv(self.arch.width, 3, 1, 1, False, he_init, name="conv1")(x)
+        arch = self.arch
+        padding = arch.stem_kernel // 2
+        x = Conv(arch.width, arch.stem_kernel, arch.stem_stride, padding, False, he_init, name="conv1")(x)
         x = nn.relu(_batch_norm("bn1", train)(x))
-        if self.arch.imagenet_stem:
+        if arch.stem_pool:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        for stage, size in enumerate(self.arch.stage_sizes):
+        for stage, size in enumerate(arch.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
-                x = BasicBlock(self.arch.width * 2**stage, stride, name=name)(x, emb, train)
+                x = BasicBlock(arch.width * 2**stage, stride, name=name)(x, emb, train)
         return nn.Dense(self.num_classes, kernel_init=torch_init, name="fc")(x.mean((1, 2)))
 
 

@@ -74,7 +74,7 @@ def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.nda
     """
     figure, axes = _axes(len(best), width=3.4)
     everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()])
-    edges = np.linspace(np.floor(everything.min() * 20) / 20, 1.0, 41)
+    edges = np.linspace(np.floor(np.quantile(everything, 0.01) * 20) / 20, 1.0, 41)
     for axis, (scale, by_name) in zip(axes, best.items(), strict=True):
         if metrics["heldout_photos"]:
             real = metrics["heldout_photos"]["best"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from side_jax.arrays import load_array
-from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_json
+from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_bytes, write_json
 from side_jax.evidence import intervals
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
@@ -47,9 +47,10 @@ def _read_scale(audit: Audit, scale: float) -> pa.Table:
     count = audit.options.extract.num_images
     table = read_parts(scale_folder(audit.workdir / "extract", scale)).slice(0, count)
     if len(table) != count:
-        raise ValueError(
-            f"λ={scale:g} has {len(table)} of {count} images; remove {audit.workdir / 'extract' / MANIFEST} and run the"
-            " stages extract and report again"
+        (audit.workdir / "extract" / MANIFEST).unlink()  # not complete after all
+        raise AuditError(
+            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; the same command makes"
+            " them again"
         )
     return table
 

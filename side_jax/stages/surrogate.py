@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import zipfile
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
-from side_jax.artifacts import MANIFEST, read_json, write_bytes
+from side_jax.artifacts import MANIFEST, AuditError, read_json, write_bytes
 from side_jax.extraction.descriptors import load_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.sampling import Sampler
@@ -107,8 +108,8 @@ def load_labels(workdir: epath.Path) -> Labels:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return Labels(**{name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); remove the folder to make it again") from error
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise AuditError(f"{path} cannot be read ({error}); remove its folder to make that stage again") from error
 
 
 def distill_spec(audit: Audit) -> dict[str, Any]:

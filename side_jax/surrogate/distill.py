@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.objective import sample_timesteps
@@ -15,7 +16,7 @@ from side_jax.surrogate.classifier import Classifier
 from side_jax.training import LossFn, random_flip
 
 
-def kl_divergence(p: jax.Array, log_q: jax.Array) -> jax.Array:
+def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[Array, " n"]:
     """D_KL(p ‖ q) per row: probabilities [N, K], log probabilities [N, K] -> [N]. 0 log 0 counts as 0."""
     log_p = jnp.log(jnp.where(p > 0, p, 1.0))
     return (p * (log_p - log_q)).sum(-1)

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 import side_jax
-from side_jax.evidence.metrics import average_over_scales, carlini_ratio, in_band, nearest_ratio, top_percent_mean, ums_all
+from side_jax.evidence.metrics import (
+    average_over_scales,
+    carlini_ratio,
+    in_band,
+    nearest_ratio,
+    top_percent_mean,
+    ums_all,
+)
 from side_jax.extraction.matching import Matches
 
 # Five images, best scores 1.0, .65, .55, .55, .2; best training images 3, 3, 1, 2, 0.
@@ -65,7 +72,7 @@ def test_scores_equal_a_plain_reading_on_random_matches_with_ties():
 def test_top_percent_is_the_mean_of_the_highest():
     best = np.arange(1000) / 1000
     assert top_percent_mean(best, 0.1) == pytest.approx(0.999)
-    assert top_percent_mean(best, 10) == pytest.approx(np.arange(900, 1000).mean() / 1000)
+    assert top_percent_mean(best, 10.0) == pytest.approx(np.arange(900, 1000).mean() / 1000)
     assert top_percent_mean(best[:5], 0.1) == pytest.approx(0.004)
 
 

@@ -14,7 +14,11 @@ def columns(image_set):
 
     def make(indices):
         batch = images[np.array(indices) % 30].images
-        table = {"scale": np.full(len(indices), 3.0, np.float32), "index": np.array(indices), "label": [1] * len(indices)}
+        table = {
+            "scale": np.full(len(indices), 3.0, np.float32),
+            "index": np.array(indices),
+            "label": [1] * len(indices),
+        }
         for prefix in ("", "paired_", "heldout_"):
             descriptors = np.eye(30, 16, dtype=np.float32)[np.array(indices) % 30]
             table |= reference_columns(batch, descriptors, reference, 3, 0.5, prefix)
@@ -65,7 +69,7 @@ def test_no_parts_are_no_rows(tmp_path):
 
 
 def test_folder_names_sort_by_scale():
-    names = [scale_folder(epath.Path("x"), scale).name for scale in (0, 0.5, 9, 10)]
+    names = [scale_folder(epath.Path("x"), scale).name for scale in (0.0, 0.5, 9.0, 10.0)]
     assert names == ["scale=00.00", "scale=00.50", "scale=09.00", "scale=10.00"] == sorted(names)
 
 

@@ -1,7 +1,7 @@
 """Golden values: diffusers' own UNet2DModel and DDIMScheduler on small random models, written by diffusers itself.
 
-Run in the torch environment: python tests/golden/make_diffusers.py. Writes tests/golden/NAME/ (a pipeline directory) and
-NAME/golden.npz (inputs, outputs, a 10-step DDIM trajectory). NHWC.
+Run in the torch environment: python tests/golden/make_diffusers.py. Writes tests/golden/NAME/ (a pipeline directory)
+and NAME/golden.npz (inputs, outputs, a 10-step DDIM trajectory). NHWC.
 """
 
 from pathlib import Path

@@ -8,7 +8,7 @@ from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 
 @pytest.mark.parametrize("arch", ["resnet10_tiny", "resnet18"])
 def test_student_starts_at_its_teacher_at_every_t(arch):
-    size = 64 if ARCHITECTURES[arch].imagenet_stem else 16
+    size = 64 if ARCHITECTURES[arch].stem_pool else 16
     x = jax.random.normal(jax.random.key(0), (2, size, size, 1))
     teacher = ResNet(ARCHITECTURES[arch], 5)
     student = ResNet(ARCHITECTURES[arch], 5, time_conditioned=True)

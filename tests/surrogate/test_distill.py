@@ -31,7 +31,7 @@ def student():
 
 
 def test_loss_is_the_kl_at_random_t_and_updates_the_statistics(student):
-    batch = {"image": np.full((16, 8, 8, 1), 200, np.uint8), "probs": np.full((16, 2), 0.5, np.float32)}
+    batch = {"image": jnp.full((16, 8, 8, 1), 200, jnp.uint8), "probs": jnp.full((16, 2), 0.5)}
     params, state = student.variables["params"], {"batch_stats": student.variables["batch_stats"]}
     loss_fn = tdkd_loss(student.net, Schedule().alpha_bar(), flip=False)
     loss, (updated, metrics) = loss_fn(params, state, jax.random.key(1), batch, None)
