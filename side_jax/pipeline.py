@@ -70,6 +70,12 @@ def load_split(dataset: DatasetOptions) -> Split:
     split = split_images(images, dataset.heldout_fraction, dataset.near_duplicate, dataset.split_seed)
     if dataset.heldout_path:
         unseen = load_images(dataset.name, dataset.heldout_path, dataset.image_size, dataset.channels)
+        both = set(images.hashes) & set(unseen.hashes)
+        if both:
+            raise ValueError(
+                f"dataset.heldout_path {dataset.heldout_path!r}: {len(both)} of its {len(unseen)} images are training"
+                f" images too, such as {unseen.ids[unseen.hashes.index(min(both))]}; remove them from one of the two"
+            )
         split = Split(images, unseen, images.skipped + unseen.skipped)
     return split
 

@@ -220,10 +220,8 @@ def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
             "dataset.heldout_fraction": 0.0,
             "target.source": "load",
             "target.path": str(finished),
-            "labels.source": "clusters",
-            "labels.num_clusters": 4,
-            "labels.cohesion": -1.0,
         }
+        | CLUSTERS
     )
     # The smoke target names its training images, and these photos are not they.
     with pytest.raises(ValueError, match=r"it never saw 14 of the 14 called training images"):
@@ -238,6 +236,27 @@ def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "nothing calibrates these scores" in page
     assert "broken.jpg" in page
+
+
+def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
+    for folder, seed in (("photos", 0), ("unseen", 1)):
+        (tmp_path / folder).mkdir()
+        for i, image in enumerate(np.random.default_rng(seed).integers(0, 256, (12, 16, 16), np.uint8)):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    shutil.copy(tmp_path / "photos" / "3.png", tmp_path / "unseen" / "copy.png")
+    options = {"name": "image_folder", "path": str(tmp_path / "photos"), "heldout_fraction": 0.0}
+    options |= {"heldout_path": str(tmp_path / "unseen")}
+    config = smoke_config(**{f"dataset.{key}": value for key, value in options.items()})
+    with pytest.raises(ValueError, match=r"1 of its 13 images are training images too, such as copy.png"):
+        pipeline.prepare(config, tmp_path / "run")
+    (tmp_path / "unseen" / "copy.png").unlink()
+    audit = pipeline.prepare(
+        smoke_config(**{f"dataset.{k}": v for k, v in options.items()} | CLUSTERS), tmp_path / "run"
+    )
+    assert len(audit.split.train) == len(audit.split.heldout) == 12
+
+
+CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names} | {
         "seed": audit.options.seed,
         "lowest_score": options.bands[0][1],
+        "split_seed": audit.options.dataset.split_seed,
         "train": data_print(audit.split.train),
         "heldout": data_print(audit.split.heldout),
     }
