@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
     try:
         workdir = pipeline.execute(audit, tuple(_STAGES.value), _CONFIG.value)
-    except AuditError as error:
+    except (AuditError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -62,7 +62,7 @@ def get_config() -> ConfigDict:
     # 0.91 in the median and never 0.98 or more, where the split counts two photos as one.
     config.extract.update(
         {
-            "scales": (0.0, 1.0, 3.0, 5.0, 9.0),
+            "scales": (0.0, 1.0, 5.0, 9.0),
             "num_images": 320,
             "batch_size": 64,
             "save_images": True,

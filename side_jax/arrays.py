@@ -55,7 +55,7 @@ class ImageStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         layout = ts.ChunkLayout(read_chunk_shape=[chunk_rows, *image_shape])
         shape = (num_images, *image_shape)
-        if path.exists():
+        if (path / ".zarray").exists():  # the folder alone is what a kill while creating it leaves
             self._store = _open(path, open=True)
             if self._store.shape[0] < num_images:
                 self._store = self._store.resize(exclusive_max=shape).result()

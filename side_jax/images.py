@@ -114,7 +114,7 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, extensions: f
         relative = file.relative_to(root)
         try:
             images.append(decode(file.read_bytes(), image_size, channels))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except Exception as error:  # a corrupt file: PIL's decoders raise whatever their parsing stumbles over
             skipped.append((relative.as_posix(), f"{type(error).__name__}: {error}"))
             continue
         ids.append(relative.as_posix())
@@ -184,10 +184,15 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
             f" (N, {image_size}, {image_size}, {channels}) with N > 0"
         )
     count = len(images)
-    labels = data.get("labels", np.full(count, -1)).astype(np.int32)
+    labels = data.get("labels", np.full(count, -1))
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"dataset.path {str(path)!r}: 'labels' is {labels.dtype} {labels.shape}, it must be integers, one for each"
+            f" of the {count} images"
+        )
     ids = tuple(str(i) for i in data["ids"]) if "ids" in data else tuple(f"{i:08d}" for i in range(count))
     names = tuple(str(k) for k in range(int(labels.max()) + 1))
-    return _image_set(images, labels, ids, names)
+    return _image_set(images, labels.astype(np.int32), ids, names)
 
 
 def _image_set(

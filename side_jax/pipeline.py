@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import logging
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -16,25 +17,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 import side_jax
 from side_jax import artifacts
-from side_jax.images import load_images
+from side_jax.images import ImageSet, load_images
 from side_jax.options import AuditOptions, DatasetOptions
-from side_jax.splitting import Split, split_images
+from side_jax.splitting import Split, near_duplicate_groups, split_images
 from side_jax.stages.audit import Audit, check
 from side_jax.stages.extract import extract, extract_request, extract_spec
 from side_jax.stages.report import report, report_request
 from side_jax.stages.surrogate import distill, distill_spec, label, label_spec, synthesize, synthesize_spec
-from side_jax.stages.target import target, target_spec
+from side_jax.stages.target import target, target_request, target_spec
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step of the
+    """One step of the flow.
 
     Attributes:
       name: as in `--stages`.
@@ -54,12 +56,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("target", "target", (), target, target_spec),
+    Stage("target", "target", (), target, target_spec, target_request),
     Stage("synthesize", "synthetic", ("target",), synthesize, synthesize_spec),
     Stage("label", "labels", ("synthesize",), label, label_spec),
-    Stage("distill", "classifier", ("synthesize", "label"), distill, distill_spec),
+    Stage("distill", "classifier", ("target", "synthesize", "label"), distill, distill_spec),
     Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request),
-    Stage("report", "report", ("extract",), report, None, report_request),
+    Stage("report", "report", ("target", "distill", "extract"), report, None, report_request),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -70,14 +72,21 @@ def load_split(dataset: DatasetOptions) -> Split:
     split = split_images(images, dataset.heldout_fraction, dataset.near_duplicate, dataset.split_seed)
     if dataset.heldout_path:
         unseen = load_images(dataset.name, dataset.heldout_path, dataset.image_size, dataset.channels)
-        both = set(images.hashes) & set(unseen.hashes)
-        if both:
-            raise ValueError(
-                f"dataset.heldout_path {dataset.heldout_path!r}: {len(both)} of its {len(unseen)} images are training"
-                f" images too, such as {unseen.ids[unseen.hashes.index(min(both))]}; remove them from one of the two"
-            )
+        _check_unseen(images, unseen, dataset)
         split = Split(images, unseen, images.skipped + unseen.skipped)
     return split
+
+
+def _check_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) -> None:
+    """Held-out images that are near-duplicates of training images would calibrate nothing."""
+    groups = near_duplicate_groups(np.concatenate([images.images, unseen.images]), dataset.near_duplicate)
+    known = np.isin(groups[len(images) :], groups[: len(images)])
+    if known.any():
+        raise ValueError(
+            f"dataset.heldout_path {dataset.heldout_path!r}: {int(known.sum())} of its {len(unseen)} images are"
+            f" training images too, or nearly (pixel cosine {dataset.near_duplicate} or more), such as"
+            f" {unseen.ids[int(known.argmax())]}; remove them from one of the two"
+        )
 
 
 def prepare(config: Mapping[str, Any], workdir: epath.PathLike) -> Audit:
@@ -196,13 +205,20 @@ def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved config with its hash, versions, commit and devices."""
     resolved = config.to_dict() if hasattr(config, "to_dict") else config
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
     return {
         "config": artifacts.plain(resolved),
         "config_hash": artifacts.fingerprint(resolved),
         "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
     }
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None for an installed package, or without git."""
+    root = Path(__file__).parents[1]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -61,8 +61,10 @@ class TrainOptions:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ValueError(f"train.learning_rate must be above 0, got {self.learning_rate}")
-        if not 0 <= self.warmup_steps <= self.num_steps:
-            raise ValueError(f"train.warmup_steps must be 0 to num_steps ({self.num_steps}), got {self.warmup_steps}")
+        if not 0 <= self.warmup_steps < self.num_steps:
+            raise ValueError(
+                f"train.warmup_steps must be 0 or more and below num_steps ({self.num_steps}), got {self.warmup_steps}"
+            )
 
     def optimizer(self) -> optax.GradientTransformation:
         """Learning rate lr·s/warmup up to the warm-up's end, then lr·½(1 + cos π·progress)."""
@@ -172,8 +174,8 @@ def fit(
         if latest is not None:
             state = checkpoints.restore(latest, args=ocp.args.StandardRestore(state))
         clock = directory / "time.json"
-        earlier = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
-        started = time.perf_counter()
+        seconds = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
+        started = time.perf_counter() - seconds
         writer = metric_writers.SummaryWriter(str(directory / "logs"))
         frozen = replicate(frozen)
         pending: list[dict[str, jax.Array]] = []
@@ -192,21 +194,24 @@ def fit(
                 progress(done, summary["loss"])
                 if save:
                     checkpoints.save(done, args=ocp.args.StandardSave(state))
-                    write_json(clock, {"seconds": round(earlier + time.perf_counter() - started, 1)})
+                    seconds = round(time.perf_counter() - started, 1)
+                    write_json(clock, {"seconds": seconds})
         writer.close()
-    return state, read_json(clock)["seconds"]
+    return state, seconds
 
 
 def _checked_mean(
     metrics: list[dict[str, np.ndarray]], done: int, name: str, saved: int, options: TrainOptions
 ) -> dict[str, float]:
-    """The mean of each metric over the steps since the last call; raises if a loss among them is not finite."""
+    """The mean of each metric over the steps since the last call; raises if a loss or gradient is not finite."""
     for i, step_metrics in enumerate(metrics):
-        if not math.isfinite(step_metrics["loss"]):
-            raise TrainingDiverged(
-                f"{name}: loss is {step_metrics['loss']} at step {done - len(metrics) + i + 1}; the checkpoint of step"
-                f" {saved} is kept. Lower train.learning_rate (now {options.learning_rate})"
-            )
+        for what in ("loss", "grad_norm"):  # a bad gradient spoils the weights one step before the loss shows it
+            if not math.isfinite(step_metrics[what]):
+                kept = f"the checkpoint of step {saved} is kept" if saved else "there is no checkpoint yet"
+                raise TrainingDiverged(
+                    f"{name}: {what} is {step_metrics[what]} at step {done - len(metrics) + i + 1}; {kept}. Train again"
+                    f" in another workdir with a lower train.learning_rate than {options.learning_rate}"
+                )
     return {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
 
 

@@ -129,6 +129,12 @@ def test_folder_without_images_says_what_it_looked_for(tmp_path):
         load_images("image_folder", str(tmp_path), 8, 1)
 
 
+def test_one_hot_labels_are_refused(tmp_path):
+    np.savez(tmp_path / "set.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.eye(2))
+    with pytest.raises(ValueError, match=r"'labels' is float64 \(2, 2\), it must be integers, one for each of the 2"):
+        load_images("npz", str(tmp_path / "set.npz"), 8, 1)
+
+
 def test_npz_of_another_shape_is_refused(tmp_path):
     np.savez(tmp_path / "set.npz", images=np.zeros((2, 4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"uint8 \(2, 4, 4, 3\), the config asks for uint8 \(N, 8, 8, 3\)"):

@@ -135,7 +135,7 @@ def test_part_damaged_after_the_run_is_named_and_made_again(finished, copy):
     part = next((copy / "extract" / "scale=00.00").glob("part-*"))
     part.write_bytes(part.read_bytes()[:-100])
     (copy / "report" / MANIFEST).unlink()
-    with pytest.raises(AuditError, match="8 of the 12 rows of λ = 0 are damaged or missing; the same command makes"):
+    with pytest.raises(AuditError, match="8 of the 12 rows of λ = 0 are damaged or missing; --stages=extract,report"):
         pipeline.run(smoke_config(), copy)
     pipeline.run(smoke_config(), copy)
     assert_same_results(copy, finished)
@@ -238,6 +238,31 @@ def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
     assert "broken.jpg" in page
 
 
+def test_target_of_another_workdir_is_audited(finished, tmp_path):
+    """A workdir whose target was trained, and then one whose target was loaded from there."""
+    for name, path in (("second", finished), ("third", tmp_path / "second")):
+        config = smoke_config(**{"target.source": "load", "target.path": str(path)})
+        pipeline.run(config, tmp_path / name, stages=("target", "synthesize"))
+    first, third = (side_jax.load_target(root).params for root in (finished, tmp_path / "third"))
+    for ours, theirs in zip(jax.tree.leaves(third), jax.tree.leaves(first), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_model_that_moved_is_found_at_its_new_path(finished, tmp_path):
+    shutil.copytree(finished / "target" / "diffusers", tmp_path / "old")
+    config = smoke_config(**{"target.source": "load", "target.path": str(tmp_path / "old")})
+    pipeline.run(config, tmp_path / "run", stages=("target",))
+    (tmp_path / "old").rename(tmp_path / "new")
+    config.target.path = str(tmp_path / "new")
+    pipeline.run(config, tmp_path / "run", stages=("target",))
+    assert side_jax.load_target(tmp_path / "run").image_shape == (16, 16, 1)
+
+
+def test_no_git_is_no_obstacle(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert pipeline._commit() is None
+
+
 def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     for folder, seed in (("photos", 0), ("unseen", 1)):
         (tmp_path / folder).mkdir()
@@ -247,7 +272,7 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     options = {"name": "image_folder", "path": str(tmp_path / "photos"), "heldout_fraction": 0.0}
     options |= {"heldout_path": str(tmp_path / "unseen")}
     config = smoke_config(**{f"dataset.{key}": value for key, value in options.items()})
-    with pytest.raises(ValueError, match=r"1 of its 13 images are training images too, such as copy.png"):
+    with pytest.raises(ValueError, match=r"1 of its 13 images are training images too, or nearly .*such as copy.png"):
         pipeline.prepare(config, tmp_path / "run")
     (tmp_path / "unseen" / "copy.png").unlink()
     audit = pipeline.prepare(

@@ -80,9 +80,21 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
         loss, aux = noisy_regression(params, model_state, key, batch, frozen)
         return loss + jnp.where(model_state["batch_stats"]["count"] >= 6, jnp.inf, 0), aux
 
-    with pytest.raises(TrainingDiverged, match=r"loss is inf at step 7; the checkpoint of step 4 is kept.*now 0.1"):
+    with pytest.raises(TrainingDiverged, match=r"loss is inf at step 7; the checkpoint of step 4 is kept.*than 0.1"):
         run(tmp_path, explodes)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4"]
+
+
+def test_non_finite_gradient_is_noticed_before_its_weights_are_saved(tmp_path):
+    """The square root's derivative is infinite where its value, the loss, is still 0."""
+
+    def steep(params, model_state, key, batch, frozen):
+        loss, aux = noisy_regression(params, model_state, key, batch, frozen)
+        one = jnp.where(model_state["batch_stats"]["count"] == 3, 0.0, 1.0)
+        return loss + jnp.sqrt(0.0 * params["w"].sum() + one) - one, aux
+
+    with pytest.raises(TrainingDiverged, match="grad_norm is nan at step 4; there is no checkpoint yet"):
+        run(tmp_path, steep)
 
 
 def test_learning_rate_is_diffusers_cosine_with_warmup():
@@ -146,7 +158,7 @@ def test_flip_mirrors_half_of_the_images():
     [
         ({"num_steps": 0}, "train.num_steps must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "train.learning_rate must be above 0"),
-        ({"warmup_steps": 13}, r"train.warmup_steps must be 0 to num_steps \(12\), got 13"),
+        ({"warmup_steps": 12}, r"train.warmup_steps must be 0 or more and below num_steps \(12\), got 12"),
     ],
 )
 def test_bad_options_are_named(change, message):

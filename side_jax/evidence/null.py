@@ -1,9 +1,9 @@
 """The held-out null: what a model that copies nothing would score (DESIGN §5).
 
-Training and held-out images come from one pool, split at random. If the model is blind to the split, which of them
-were called "train" does not matter, so relabelling them at random gives the exact distribution of any score
-difference. The unit of this test is the real image, not the generated one: a few photos that many generated images
-resemble (hubs) widen the null, as they should; a binomial test over generated images would overlook them.
+Training and held-out images come from one pool, split at random: class by class, near-duplicates together. If the model
+is blind to the split, relabelling the images as the split might have done gives the distribution of any score
+difference. The unit of this test is the real image (or group of near-duplicates), not the generated one: a few photos
+that many generated images resemble (hubs) widen the null, as they should; a binomial test would overlook them.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 PERMUTATIONS = 9_999
+_BLOCK = 256  # relabellings at once: [N, 256] floats are held
 
 
 class Excess(NamedTuple):
@@ -29,12 +30,27 @@ class Excess(NamedTuple):
     p: float
 
 
-def relabellings(size: int, seed: int) -> np.ndarray:
-    """Random halves of 2·size pooled images; column 0 is the actual one, the first `size`. bool [2·size, R]."""
+def relabellings(train: np.ndarray, groups: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
+    """Which pooled images are "train": column 0 as it is, the others as the split might have had it. bool [P, R].
+
+    Groups of one size in one class change places at random, which leaves every count as it is. The split treats them
+    alike, so each such relabelling was equally likely.
+
+    Args:
+      train: the actual labels, bool [P].
+      groups: near-duplicate groups, each on one side, int [P].
+      classes: int [P]; a group has its first member's.
+      seed: of the permutations.
+    """
     rng = np.random.default_rng((seed, 2))
-    actual = np.arange(2 * size) < size
-    shuffled = rng.permuted(np.tile(actual, (PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([actual[None], shuffled]).T
+    _, first, unit, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    actual = train[first]
+    shuffled = np.empty((PERMUTATIONS, len(first)), bool)
+    strata = np.unique(np.stack([classes[first], sizes], axis=1), axis=0, return_inverse=True)[1].ravel()
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
+        shuffled[:, members] = rng.permuted(np.tile(actual[members], (PERMUTATIONS, 1)), axis=1)
+    return np.concatenate([actual[None], shuffled])[:, unit].T
 
 
 def share_excess(hits: sparse.csr_array, excluded: sparse.csr_array, labels: np.ndarray) -> Excess:
@@ -50,7 +66,8 @@ def share_excess(hits: sparse.csr_array, excluded: sparse.csr_array, labels: np.
         mask = train.astype(np.float32)
         return (((hits @ mask) > 0) & ~((excluded @ mask) > 0)).mean(0)
 
-    return _excess(share(labels) - share(~labels))
+    blocks = [labels[:, i : i + _BLOCK] for i in range(0, labels.shape[1], _BLOCK)]
+    return _excess(np.concatenate([share(block) - share(~block) for block in blocks]))
 
 
 def nearest_excess(nearest: np.ndarray, labels: np.ndarray) -> Excess:

@@ -57,9 +57,13 @@ class Scores:
         """Whose best score lies in the band: bool [N]. Its mean is AMS, Eq. (12)."""
         return in_band(self.best, band[1], band[2])
 
+    def winners(self, band: Band) -> np.ndarray:
+        """Best match of each image if it lies in the band, else −1: int [N]. Distinct ones over N: UMS, Eq. (13)."""
+        return np.where(self.hits(band), self.winner, -1)
+
     def unique(self, band: Band) -> list[np.ndarray]:
-        """The best match of each image in the band, as a list of at most one. Their union over N is UMS, Eq. (13)."""
-        return [np.array([w] if hit else [], int) for w, hit in zip(self.winner, self.hits(band), strict=True)]
+        """`winners` as lists of at most one."""
+        return [np.array([w] if w >= 0 else [], int) for w in self.winners(band)]
 
     def all_in_band(self, band: Band) -> list[np.ndarray]:
         """Every reference in the band, per image. Their union over N is UMS_all."""
@@ -98,9 +102,16 @@ def summarize(scores: Scores, bands: Sequence[Band]) -> dict[str, Any]:
     }
 
 
-def calibrate(paired: Scores, heldout: Scores, size: int, bands: Sequence[Band], seed: int) -> dict[str, Any]:
-    """Scores against `size` training images less those against `size` held-out ones, with the relabelling null."""
-    labels = null.relabellings(size, seed)
+def calibrate(paired: Scores, heldout: Scores, labels: np.ndarray, bands: Sequence[Band]) -> dict[str, Any]:
+    """Scores against m training images less those against m held-out ones, with the relabelling null.
+
+    Args:
+      paired: scores against the training images, first m of the pool.
+      heldout: scores against the held-out images, last m of the pool.
+      labels: `null.relabellings` of the pool, [2m, R].
+      bands: bands of AMS.
+    """
+    size = len(labels) // 2
     nearest = np.where(paired.best > heldout.best, paired.winner, size + heldout.winner)
 
     def pooled(threshold: float) -> sparse.csr_array:
@@ -133,9 +144,10 @@ def compare_with_random(guided: dict[float, Scores], random: Scores, band: Band)
     best_ams = max(even, key=lambda scale: even[scale].hits(band).mean())
     best_ums = max(even, key=lambda scale: len(np.unique(np.concatenate(even[scale].unique(band)))))
     ams, p = intervals.share_difference(guided[best_ams].half(odd=True).hits(band), baseline.hits(band))
-    ums = intervals.unique_difference(guided[best_ums].half(odd=True).unique(band), baseline.unique(band))
+    winners = guided[best_ums].half(odd=True).winners(band)
+    ums, p_ums = intervals.unique_difference(winners, baseline.winners(band))
     return {
         "num_images": len(baseline.best),
         "ams": {"scale": best_ams, "difference": ams._asdict(), "p": p},
-        "ums": {"scale": best_ums, "difference": ums._asdict()},
+        "ums": {"scale": best_ums, "difference": ums._asdict(), "p": p_ums},
     }

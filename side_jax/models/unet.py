@@ -215,8 +215,12 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
             f" use a multiple of {stride}"
         )
     for width in unet.block_out_channels:
-        if width % unet.norm_num_groups:
+        if unet.norm_num_groups < 1 or width % unet.norm_num_groups:
             raise ValueError(f"unet.norm_num_groups {unet.norm_num_groups} does not divide block_out_channels {width}")
+        if unet.attention_head_dim is not None and not 1 <= unet.attention_head_dim <= width:
+            raise ValueError(
+                f"unet.attention_head_dim {unet.attention_head_dim} does not fit block_out_channels {width}"
+            )
     if unet.in_channels != channels or unet.out_channels != channels:
         raise ValueError(
             f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"

@@ -96,16 +96,19 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
 
 
 def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
-    ams = row["train"]["bands"][band]
+    train = row["train"]["bands"][band]
     text = (
-        f"Unguided (λ = 0), {interval(ams['ams'])} % of {row['train']['num_images']} images score {low:g} or more with"
-        f" a training photo (AMS, {band}); they are {interval(ams['ums'])} % different training photos (UMS)."
+        f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
+        f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos (UMS)."
     )
     if "heldout" not in row:
         return [text]
     excess, share = row["ams_excess"][band], row["train_share_excess"]
-    heldout = row["heldout"]["bands"][band]["ams"]
-    text += f" With equally many held-out photos it is {interval(heldout)} %; the excess has {p_value(excess['p'])}."
+    paired, heldout = (row[name]["bands"][band]["ams"] for name in ("paired", "heldout"))
+    text += (
+        f" Against equally many of both it is {interval(paired)} % with training and {interval(heldout)} % with"
+        f" held-out photos; the excess has {p_value(excess['p'])}."
+    )
     copies = share["p"] < SIGNIFICANT
     nearest = (
         f"The nearest photo is a training photo for {interval(row['train_share'])} % of them. A model that copies"
@@ -121,11 +124,14 @@ def _guidance(comparison: dict[str, Any], band: str) -> str:
     parts = []
     for name, result, open_ in (
         ("AMS", ams, ams["p"] >= SIGNIFICANT),
-        ("UMS", ums, ums["difference"]["low"] <= 0 <= ums["difference"]["high"]),
+        ("UMS", ums, ums["p"] >= SIGNIFICANT),
     ):
         difference = result["difference"]
         says = "not significant" if open_ else ("better" if difference["value"] > 0 else "worse")
-        parts.append(f"{name} at λ = {result['scale']:g} differs by {interval(difference)} points ({says})")
+        parts.append(
+            f"{name} at λ = {result['scale']:g} differs by {interval(difference)} points"
+            f" ({says}, {p_value(result['p'])})"
+        )
     return (
         f"SIDE's best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
         f" {comparison['num_images']} odd-numbered: {'; '.join(parts)}."

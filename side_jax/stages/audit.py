@@ -36,14 +36,19 @@ def load_target(path: epath.PathLike) -> Target:
     Raises:
       ValueError: if there is neither, or what is there does not fit together; names the file or option.
     """
+    return diffusers.load_target(model_directory(path))
+
+
+def model_directory(path: epath.PathLike) -> epath.Path:
+    """The diffusers directory that `path` means: itself, or the target that a workdir trained or loaded."""
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"target path {str(root)!r} does not exist")
     manifest = root / "target" / MANIFEST
-    if manifest.exists():
-        facts = read_json(manifest)["facts"]
-        root = epath.Path(facts["path"]) if facts["source"] == "load" else root / "target" / EXPORT
-    return diffusers.load_target(root)
+    if not manifest.exists():
+        return root
+    facts = read_json(manifest)["facts"]
+    return model_directory(facts["path"]) if facts["source"] == "load" else root / "target" / EXPORT
 
 
 def check(audit: Audit) -> None:
@@ -67,7 +72,8 @@ def check(audit: Audit) -> None:
             schedule.ddim_timesteps(getattr(options, name).num_steps)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from error
-    if options.labels.source == "classifier" and len(np.unique(audit.split.train.labels)) < 2:
+    labels = audit.split.train.labels
+    if options.labels.source == "classifier" and len(np.unique(labels[labels >= 0])) < 2:
         raise ValueError(
             "labels.source='classifier' needs training images of at least 2 classes, in class folders; use"
             " labels.source='clusters' for images without labels"

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from side_jax.arrays import load_array
 from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_bytes, write_json
-from side_jax.evidence import intervals
+from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
 from side_jax.extraction.parts import read_parts, scale_folder
@@ -17,8 +17,9 @@ from side_jax.extraction.sweep import Reference, reference_columns
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Sheet, render
 from side_jax.sampling import Sampler
+from side_jax.splitting import near_duplicate_groups
 from side_jax.stages.audit import Audit
-from side_jax.stages.extract import extract_request, image_store, make_sampler, paired_positions
+from side_jax.stages.extract import extract_request, make_sampler, paired_positions
 
 
 def report_request(audit: Audit) -> dict[str, Any]:
@@ -45,12 +46,13 @@ def report(audit: Audit) -> dict[str, Any]:
 
 def _read_scale(audit: Audit, scale: float) -> pa.Table:
     count = audit.options.extract.num_images
-    table = read_parts(scale_folder(audit.workdir / "extract", scale)).slice(0, count)
+    table = read_parts(scale_folder(audit.workdir / "extract", scale))
+    table = table.filter(table["index"].to_numpy() < count)
     if len(table) != count:
         (audit.workdir / "extract" / MANIFEST).unlink()  # not complete after all
         raise AuditError(
-            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; the same command makes"
-            " them again"
+            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; --stages=extract,report"
+            " makes them again"
         )
     return table
 
@@ -58,7 +60,7 @@ def _read_scale(audit: Audit, scale: float) -> pa.Table:
 def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, Any]:
     """Everything in metrics.json."""
     options, split = audit.options, audit.split
-    bands, seed = options.extract.bands, options.dataset.split_seed
+    bands = options.extract.bands
     in_train, in_heldout = paired_positions(audit)
     ids = {
         "": split.train.ids,
@@ -66,14 +68,15 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
         "heldout_": [split.heldout.ids[i] for i in in_heldout],
     }
     calibrated = len(in_heldout) > 0
+    labels = _relabellings(audit, in_train, in_heldout) if calibrated else None
     rows, train_scores = [], {}
     for scale, table in tables.items():
         train = train_scores[scale] = Scores.from_table(table, "", ids[""])
         row: dict[str, Any] = {"scale": scale, "train": summarize(train, bands)}
-        if calibrated:
+        if labels is not None:
             paired, heldout = (Scores.from_table(table, name, ids[name]) for name in ("paired_", "heldout_"))
             row |= {"paired": summarize(paired, bands), "heldout": summarize(heldout, bands)}
-            row |= calibrate(paired, heldout, len(in_heldout), bands, seed)
+            row |= calibrate(paired, heldout, labels, bands)
         rows.append(row)
     guided = {scale: scores for scale, scores in train_scores.items() if scale > 0}
     return {
@@ -89,6 +92,14 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
         if guided and 0.0 in train_scores and options.extract.num_images >= 4
         else None,
     }
+
+
+def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> np.ndarray:
+    train, heldout = audit.split.train[in_train], audit.split.heldout[in_heldout]
+    dataset = audit.options.dataset
+    groups = near_duplicate_groups(np.concatenate([train.images, heldout.images]), dataset.near_duplicate)
+    actual = np.arange(len(groups)) < len(train)
+    return null.relabellings(actual, groups, np.concatenate([train.labels, heldout.labels]), dataset.split_seed)
 
 
 def _guided_mean(rows: list[dict[str, Any]], bands: tuple[tuple[str, float, float], ...]) -> dict[str, Any] | None:
@@ -186,8 +197,7 @@ def _photo(images: ImageSet, ids: list[str]) -> np.ndarray:
 
 def _generated(audit: Audit, scale: float, indices: np.ndarray, sampler: Sampler | None) -> np.ndarray:
     """The images themselves: from the store, or generated again from (seed, index)."""
-    store = image_store(audit, scale)
-    if store is not None:
-        return store.read(indices)
-    assert sampler is not None
+    if sampler is None:
+        path = scale_folder(audit.workdir / "extract", scale) / "images.zarr"
+        return load_array(path)[indices]
     return np.concatenate([images for _, images in sampler(indices, scale)])

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
-from side_jax.artifacts import MANIFEST, AuditError, read_json, write_bytes
+from side_jax.artifacts import AuditError, fingerprint, write_bytes
 from side_jax.extraction.descriptors import load_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.sampling import Sampler
@@ -20,7 +20,7 @@ from side_jax.stages.audit import Audit, data_print, load_target, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
 from side_jax.surrogate.distill import agreement_by_noise, tdkd_loss
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss
-from side_jax.training import TrainState, epoch_batches, fit, init_state
+from side_jax.training import TrainOptions, TrainState, epoch_batches, fit, init_state
 
 _AGREEMENT_SHARE = 10  # one synthetic image in so many measures agreement and is not trained on
 _AGREEMENT_LEVELS = 10  # noise levels at which it is measured
@@ -59,6 +59,7 @@ def label_spec(audit: Audit) -> dict[str, Any]:
         "train": train_spec(options.train),
         "arch": audit.options.classifier.arch,
         "images": data_print(audit.split.train),
+        "labels": fingerprint(audit.split.train.labels),
         "seed": audit.options.seed,
     }
 
@@ -93,13 +94,14 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[ResNet, Any, float
         {"image": images.images[labelled], "label": images.labels[labelled]}, train.batch_size, options.seed
     )
     state, _ = fit(init_state(variables, train), teacher_loss(net, train.flip), batches, train, key, folder, "teacher")
-    variables = _variables(state)
+    variables = _variables(state, train)
     save_variables(folder, variables)
     return net, variables, float(state.loss)
 
 
-def _variables(state: TrainState) -> Any:
-    return {"params": state.params, **state.model_state}
+def _variables(state: TrainState, train: TrainOptions) -> Any:
+    """The trained network: the averaged weights if there is an average, and the batch statistics."""
+    return {"params": state.ema if train.ema_power > 0 else state.params, **state.model_state}
 
 
 def load_labels(workdir: epath.Path) -> Labels:
@@ -140,7 +142,7 @@ def distill(audit: Audit) -> dict[str, Any]:
     )
     loss_fn = tdkd_loss(net, alpha_bar, train.flip)
     state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")
-    variables = {"params": state.ema, **state.model_state} if train.ema_power > 0 else _variables(state)
+    variables = _variables(state, train)
     save_variables(folder, variables)
     levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)
     agreement = agreement_by_noise(
@@ -159,9 +161,3 @@ def _log_agreement(folder: epath.Path, agreement: dict[int, float]) -> None:
     for t, share in agreement.items():
         writer.write_scalars(t, {"teacher_agreement_by_timestep": share})
     writer.close()
-
-
-def student_agreement(workdir: epath.Path) -> dict[int, float]:
-    """What the distill stage measured, by timestep."""
-    facts = read_json(workdir / "classifier" / MANIFEST)["facts"]
-    return {int(t): share for t, share in facts["agreement"].items()}

@@ -4,12 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from etils import epath
 
-from side_jax.artifacts import MANIFEST, file_hash, fingerprint, plain
+from side_jax.artifacts import file_hash, fingerprint, plain
 from side_jax.interop import diffusers
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import EXPORT, Audit, data_print, train_spec
+from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, train_spec
 from side_jax.target import Target, target_loss
 from side_jax.training import epoch_batches, fit, init_state
 
@@ -18,9 +17,7 @@ def target_spec(audit: Audit) -> dict[str, Any]:
     """A loaded target is its files; a trained one its architecture, training and data."""
     options = audit.options.target
     if options.source == "load":
-        root = epath.Path(options.path)
-        if (root / "target" / MANIFEST).exists():
-            root = root / "target" / EXPORT
+        root = model_directory(options.path)
         files = (f"unet/{diffusers.WEIGHTS}", "unet/config.json", "scheduler/scheduler_config.json")
         return {"source": "load", "files": {name: file_hash(root / name) for name in files}}
     return {
@@ -34,11 +31,16 @@ def target_spec(audit: Audit) -> dict[str, Any]:
     }
 
 
+def target_request(audit: Audit) -> dict[str, Any]:
+    """A model that has moved is taken note of again."""
+    return {"path": audit.options.target.path} if audit.options.target.source == "load" else {}
+
+
 def target(audit: Audit) -> dict[str, Any]:
     """Trains the target, or takes note of the one that is loaded."""
     options = audit.options
     if options.target.source == "load":
-        return {"source": "load", "path": str(epath.Path(options.target.path).resolve())}
+        return {"source": "load", "path": str(model_directory(options.target.path).resolve())}
     train, directory = options.target.train, audit.workdir / "target"
     unet = options.target.make_unet(options.dataset.image_size, options.dataset.channels)
     schedule = options.target.make_schedule()

@@ -44,11 +44,37 @@ def test_ums_interval_covers_its_expectation(kind):
 
 def test_difference_interval_covers_zero_for_equal_models():
     p, n, rng = np.full(50, 0.004), 300, np.random.default_rng(2)
-    covered = 0
-    for _ in range(400):
-        estimate = intervals.unique_difference(found_lists(rng, p, n), found_lists(rng, p, n))
+    draw = lambda: np.array([found[0] if len(found) else -1 for found in found_lists(rng, p, n)])
+    covered, rejected = 0, 0
+    for _ in range(100):
+        estimate, p_value = intervals.unique_difference(draw(), draw())
         covered += estimate.low <= 0 <= estimate.high
-    assert covered / 400 >= 0.94
+        rejected += p_value < 0.05
+    assert covered >= 94
+    assert rejected <= 11
+
+
+def test_one_photo_found_twice_is_no_significant_gain():
+    winners, none = np.full(160, -1), np.full(160, -1)
+    winners[:2] = 7
+    estimate, p = intervals.unique_difference(winners, none)
+    assert estimate.value == 1 / 160
+    assert estimate.low < 0
+    assert p > 0.4
+    hub = [np.array([7])] * 2 + [np.array([], int)] * 318
+    assert intervals.unique_share(hub).high > 1 / 320
+
+
+def test_many_new_finds_are_a_significant_gain():
+    estimate, p = intervals.unique_difference(np.arange(160) // 4, np.full(160, -1))
+    assert estimate.low > 0
+    assert p < 0.001
+
+
+def test_nothing_found_twice_over_is_an_open_difference():
+    estimate, p = intervals.unique_difference(np.full(50, -1), np.full(50, -1))
+    assert estimate.low < 0 < estimate.high
+    assert p == 1
 
 
 def test_no_finds_still_have_an_upper_end():

@@ -5,6 +5,12 @@ from scipy import sparse
 from side_jax.evidence import null
 
 
+def singles(size, seed):
+    """Relabellings of 2·size photos of one class without near-duplicates, the first half training."""
+    pool = np.arange(2 * size)
+    return null.relabellings(pool < size, pool, np.zeros_like(pool), seed)
+
+
 def excess_of(scores, size, low, labels):
     hits = sparse.csr_array((scores >= low).astype(np.float32))
     nothing = sparse.csr_array(np.zeros_like(scores, dtype=np.float32))
@@ -12,7 +18,7 @@ def excess_of(scores, size, low, labels):
 
 
 def test_first_relabelling_is_the_actual_one():
-    labels = null.relabellings(5, 0)
+    labels = singles(5, 0)
     np.testing.assert_array_equal(labels[:, 0], np.arange(10) < 5)
     assert labels.shape == (10, 1 + null.PERMUTATIONS)
     assert (labels.sum(0) == 5).all()
@@ -21,7 +27,7 @@ def test_first_relabelling_is_the_actual_one():
 def test_values_by_hand():
     """Three images; training images 0, 1, held-out 2, 3. Two hit a training image, one a held-out one."""
     scores = np.array([[0.9, 0, 0, 0], [0, 0.9, 0, 0], [0, 0, 0, 0.9]])
-    labels = null.relabellings(2, 0)
+    labels = singles(2, 0)
     assert excess_of(scores, 2, 0.5, labels).value == pytest.approx(1 / 3)
     assert null.nearest_excess(scores.argmax(1), labels).value == pytest.approx(2 / 3 - 0.5)
 
@@ -29,21 +35,21 @@ def test_values_by_hand():
 def test_band_with_an_upper_limit_excludes_better_matches():
     scores = np.array([[0.9, 0.55, 0, 0], [0.55, 0, 0, 0]])
     hits, above = (sparse.csr_array((scores >= s).astype(np.float32)) for s in (0.5, 0.6))
-    assert null.share_excess(hits, above, null.relabellings(2, 0)).value == pytest.approx(0.5)
+    assert null.share_excess(hits, above, singles(2, 0)).value == pytest.approx(0.5)
 
 
 def test_copying_is_found():
     rng = np.random.default_rng(0)
     scores = rng.uniform(0, 0.5, (100, 60))
     scores[np.arange(100), rng.integers(0, 30, 100)] = 0.95
-    labels = null.relabellings(30, 0)
+    labels = singles(30, 0)
     assert excess_of(scores, 30, 0.9, labels).p <= 0.001
     assert null.nearest_excess(scores.argmax(1), labels).p <= 0.001
 
 
 def test_one_hub_is_no_proof():
     """All 500 images resemble one photo. A binomial test over images would call that certain copying."""
-    labels = null.relabellings(30, 0)
+    labels = singles(30, 0)
     result = null.nearest_excess(np.zeros(500, int), labels)
     assert result.value == 0.5
     assert result.p > 0.4
@@ -57,10 +63,34 @@ def test_p_is_uniform_when_nothing_is_copied():
     for seed in range(200):
         order = rng.permutation(40)
         chosen = rng.choice(40, 120, p=pull[order] / pull.sum())
-        labels = null.relabellings(20, seed)[:, :400]
+        labels = singles(20, seed)[:, :400]
         hits = sparse.csr_array(np.eye(40, dtype=np.float32)[chosen])
         shares.append(null.share_excess(hits, sparse.csr_array(hits.shape, dtype=np.float32), labels).p)
         nearest.append(null.nearest_excess(chosen, labels).p)
     for p in (np.array(shares), np.array(nearest)):
         assert 0.01 <= (p <= 0.05).mean() <= 0.1
         assert 0.4 <= (p <= 0.5).mean() <= 0.6
+
+
+def test_groups_move_together_and_every_class_keeps_its_count():
+    train = np.array([1, 1, 0, 0, 1, 0, 1, 0], bool)
+    groups = np.array([0, 0, 1, 1, 2, 3, 4, 5])
+    classes = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    labels = null.relabellings(train, groups, classes, 0)
+    np.testing.assert_array_equal(labels[:, 0], train)
+    assert (labels[0] == labels[1]).all()
+    assert (labels[2] == labels[3]).all()
+    assert (labels[classes == 1].sum(0) == 1).all()
+    assert (labels[4] != labels[5]).all()
+    for place in (0, 4, 6):  # each of these is "train" about half of the time
+        assert 0.45 < labels[place].mean() < 0.55
+
+
+def test_copies_of_one_group_of_near_duplicates_are_no_proof():
+    """Ten photos of one scene on the training side: matching only them is one coincidence and not ten."""
+    pool = np.arange(40)
+    groups = np.where(pool < 10, 0, np.where((pool >= 20) & (pool < 30), 1, pool))
+    labels = null.relabellings(pool < 20, groups, np.zeros(40, int), 0)
+    chosen = np.random.default_rng(0).integers(0, 10, 300)
+    assert null.nearest_excess(chosen, labels).p > 0.4
+    assert null.nearest_excess(chosen, singles(20, 0)).p < 0.01

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from side_jax.artifacts import plain
+from side_jax.evidence.null import relabellings
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
 
@@ -27,7 +28,9 @@ def metrics(copies, heldout=True, guided_copies=None):
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
             row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
-            row |= calibrate(train, unseen, SIZE, BANDS, 0)
+            pool = np.arange(2 * SIZE)
+            labels = relabellings(pool < SIZE, pool, np.zeros_like(pool), 0)
+            row |= calibrate(train, unseen, labels, BANDS)
         rows.append(row)
     compared = {b[0]: compare_with_random({5.0: by_scale[5.0]}, by_scale[0.0], b) for b in BANDS}
     real = summarize(rows and scores(np.full(SIZE, 0.4), np.arange(SIZE)), BANDS) | {"best": np.full(SIZE, 0.4)}
@@ -49,7 +52,7 @@ FACTS = {
     "workdir": "<script>alert(1)</script>",
     "options": {
         "target": {"source": "load", "path": "x"},
-        "dataset": {"name": "orl", "path": "", "image_size": 8, "channels": 1},
+        "dataset": {"name": "orl", "path": "", "image_size": 8, "channels": 1, "heldout_path": ""},
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
         "seed": 0,
         "synthesize": {"num_images": 8},
@@ -101,7 +104,7 @@ def test_verdict_calls_equal_scales_not_significant_and_a_gain_better():
     assert equal.count("not significant") == 2
     gain = verdicts(metrics(2, guided_copies=40))[-1]
     assert "AMS at λ = 5 differs by" in gain
-    assert "(better)" in gain
+    assert "(better, p" in gain
     assert "20 odd-numbered" in gain
 
 
