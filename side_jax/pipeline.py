@@ -129,12 +129,12 @@ def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[tuple[Stage, dic
         complete[stage.name] = _complete(folder, audit, stage)
         if stage.name not in wanted:
             continue
-        for name in stage.needs:
-            if not complete[name] and name not in wanted:
-                raise ValueError(
-                    f"stage {stage.name} needs {name}, which is not complete in {audit.workdir}; run it first"
-                    f" (--stages={name},{stage.name}, or no --stages at all)"
-                )
+        missing = [name for name in stage.needs if not complete[name] and name not in wanted]
+        if missing:
+            raise ValueError(
+                f"stage {stage.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
+                " (without --stages all run, in order)"
+            )
         planned.append((stage, spec, complete[stage.name]))
     return planned
 

@@ -195,7 +195,9 @@ def test_workdir_of_another_config_is_refused_and_untouched(copy, change, messag
 
 
 def test_stage_without_its_input_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"stage distill needs synthesize, which is not complete.*--stages=synthesize"):
+    with pytest.raises(
+        ValueError, match=r"stage distill needs target, synthesize, label, not complete in .*; run that first"
+    ):
         pipeline.run(smoke_config(), tmp_path / "run", stages=("distill",))
     assert not (tmp_path / "run").exists()
 

@@ -57,6 +57,8 @@ def test_images_of_a_batch_do_not_interact():
         ({"norm_num_groups": 3}, 8, "norm_num_groups 3 does not divide block_out_channels 4"),
         ({"downsample_padding": 2}, 8, "downsample_padding must be one of"),
         ({"resnet_time_scale_shift": "spatial"}, 8, "resnet_time_scale_shift must be one of"),
+        ({"norm_num_groups": 0}, 8, "norm_num_groups 0 does not divide"),
+        ({"attention_head_dim": 9}, 8, "attention_head_dim 9 does not fit an attention block of 8 channels"),
         ({"in_channels": 3}, 8, "maps 3 to 1 channels, the images have 1"),
     ],
 )
