@@ -218,15 +218,16 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         if unet.norm_num_groups < 1 or width % unet.norm_num_groups:
             raise ValueError(f"unet.norm_num_groups {unet.norm_num_groups} does not divide block_out_channels {width}")
     head_dim = unet.attention_head_dim
-    kinds = zip(
-        (*unet.down_block_types, *unet.up_block_types),
-        (*unet.block_out_channels, *unet.block_out_channels[::-1]),
-        strict=True,
-    )
-    attending = [width for kind, width in kinds if kind.startswith("Attn")]
-    for width in attending + [unet.block_out_channels[-1]] * unet.add_attention:
-        if head_dim is not None and not 1 <= head_dim <= width:
-            raise ValueError(f"unet.attention_head_dim {head_dim} does not fit an attention block of {width} channels")
+    attending = [unet.block_out_channels[-1]] if unet.add_attention else []
+    for kinds, widths in (
+        (unet.down_block_types, unet.block_out_channels),
+        (unet.up_block_types, unet.block_out_channels[::-1]),
+    ):
+        attending += [channel for kind, channel in zip(kinds, widths, strict=True) if kind.startswith("Attn")]
+    if head_dim is not None and not all(1 <= head_dim <= width for width in attending):
+        raise ValueError(
+            f"unet.attention_head_dim {head_dim} does not fit an attention block of {min(attending)} channels"
+        )
     if unet.in_channels != channels or unet.out_channels != channels:
         raise ValueError(
             f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
