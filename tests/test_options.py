@@ -89,4 +89,4 @@ def test_bad_bands_are_named(bands, message):
 
 
 def test_touching_bands_are_fine():
-    check_bands((("low", 0.4, 0.5), ("high", 0.5, 1.0)))
+    assert check_bands((("low", 0.4, 0.5), ("high", 0.5, 1.0))) is None
