@@ -9,12 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import traverse_util
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from side_jax.artifacts import read_json, write_bytes, write_json
 from side_jax.diffusion.schedule import Schedule
+from side_jax.interop.state_dict import match_variables, read_state_dict, to_torch
 from side_jax.models.unet import UNet, check_unet
 from side_jax.target import Target
 
@@ -47,18 +46,6 @@ def torch_name(path: tuple[str, ...]) -> str:
     return ".".join([_LISTS.sub(r"\1.\2", module) for module in modules] + [leaf])
 
 
-def _to_torch(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
-    if path[-1] == "kernel":  # HWIO -> OIHW, IO -> OI
-        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-    return np.ascontiguousarray(value)
-
-
-def _from_torch(path: tuple[str, ...], value: np.ndarray) -> np.ndarray:
-    if path[-1] == "kernel":
-        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
-    return value
-
-
 def save_target(target: Target, directory: epath.PathLike) -> None:
     """Writes a pipeline directory that diffusers itself loads (`DDIMPipeline.from_pretrained`)."""
     root = epath.Path(directory)
@@ -74,7 +61,7 @@ def save_target(target: Target, directory: epath.PathLike) -> None:
         },
     )
     flat = traverse_util.flatten_dict(jax.device_get(target.params))
-    tensors = {torch_name(path): _to_torch(path, np.asarray(value)) for path, value in flat.items()}
+    tensors = {torch_name(path): to_torch(path, np.asarray(value)) for path, value in flat.items()}
     write_bytes(root / "unet" / WEIGHTS, save_safetensors(tensors, metadata={"format": "pt"}))
     if target.facts:
         write_json(root / "manifest.json", target.facts)
@@ -135,21 +122,4 @@ def unet_shapes(unet: UNet) -> dict[tuple[str, ...], tuple[int, ...]]:
 
 
 def _load_params(unet: UNet, file: epath.Path) -> Any:
-    try:
-        tensors = load_safetensors(file.read_bytes())
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{file} is not a readable safetensors file: {error}") from error
-    shapes = unet_shapes(unet)
-    wanted = {torch_name(path): path for path in shapes}
-    problems = [f"missing {name}" for name in sorted(wanted.keys() - tensors.keys())]
-    problems += [f"extra {name}" for name in sorted(tensors.keys() - wanted.keys())]
-    params = {}
-    for name in wanted.keys() & tensors.keys():
-        path = wanted[name]
-        params[path] = _from_torch(path, tensors[name]).astype(np.float32)
-        if params[path].shape != shapes[path]:
-            problems.append(f"misshapen {name}: {tensors[name].shape}")
-    if problems:
-        shown = "; ".join(problems[:10])
-        raise ValueError(f"{file} does not fit its config.json in {len(problems)} keys: {shown}")
-    return traverse_util.unflatten_dict(params)
+    return match_variables(read_state_dict(file), unet_shapes(unet), torch_name, str(file))
