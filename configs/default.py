@@ -15,6 +15,10 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of everything but the split: training, noise, labels
 
+    # Rows of Table 1 to compare, each replacing labels.source and classifier.guide: random (λ = 0), ol_ti, side,
+    # side_clusters, random_labels. Empty: one audit, with these two fields as they are.
+    config.methods = ()
+
     config.dataset = ConfigDict(
         {
             "name": "image_folder",  # orl | image_folder | npz
@@ -63,9 +67,15 @@ def get_config() -> ConfigDict:
 
     config.labels = ConfigDict(
         {
-            "source": "classifier",  # classifier: a teacher trained on the labelled training images | clusters: k-means
+            # classifier: a teacher, trained on the labelled training images, labels the synthetic ones
+            # clusters: k-means of the synthetic images, no training data | random: each synthetic image its own class
+            # dataset: the training images themselves with their labels, no synthetic ones
+            "source": "classifier",
+            "targets": "soft",  # classifier, clusters: soft (KL, Eq. 11) | hard (cross-entropy, the later version)
             "num_clusters": 100,  # clusters: K
             "cohesion": 0.5,  # clusters: those with a lower mean cosine to their centre are dropped
+            "temperature": 0.1,  # clusters: soft targets are softmax(cosine to the centres / temperature)
+            "descriptor": "",  # clusters: pixel | sscd | teacher (its features); empty: that of extract
             "train": _train(num_steps=10_000, batch_size=64, learning_rate=1e-3, warmup_steps=500, flip=True),
         }
     )
@@ -73,7 +83,8 @@ def get_config() -> ConfigDict:
     config.classifier = ConfigDict(
         {
             "arch": "resnet34",  # of teacher and student; resnet18, resnet18_small, resnet10_small, resnet10_tiny
-            "guide": "time_dependent",  # TDKD, Eq. (11)
+            # time_dependent: TDKD, Eq. (11) | time_independent: the same without noise, "TI" | none: λ = 0 only
+            "guide": "time_dependent",
             "train": _train(num_steps=50_000, batch_size=64, learning_rate=1e-4, warmup_steps=500, flip=True),
         }
     )

@@ -20,9 +20,25 @@ T = TypeVar("T")
 Band = tuple[str, float, float]  # name, lowest score in it, lowest score above it
 
 
+LABEL_SOURCES = ("classifier", "clusters", "dataset", "random")
+GUIDES = ("time_dependent", "time_independent", "none")
+# Rows of Table 1 (seed 002), and the later version's clusters: labels.source and classifier.guide of each.
+METHODS = {
+    "random": ("classifier", "none"),
+    "ol_ti": ("dataset", "time_independent"),
+    "side": ("classifier", "time_dependent"),
+    "side_clusters": ("clusters", "time_dependent"),
+    "random_labels": ("random", "time_dependent"),
+}
+
+
 def _require(condition: bool, field: str, value: Any, rule: str) -> None:
     if not condition:
         raise ValueError(f"{field} must be {rule}, got {value!r}")
+
+
+def _one_of(known: tuple[str, ...], field: str, value: str) -> None:
+    _require(value in known, field, value, "one of " + ", ".join(name or "''" for name in known))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +108,20 @@ class LabelOptions:
     """See configs/default.py for every field."""
 
     source: str
+    targets: str
     num_clusters: int
     cohesion: float
+    temperature: float
+    descriptor: str
     train: TrainOptions
 
     def __post_init__(self) -> None:
-        _require(self.source in ("classifier", "clusters"), "labels.source", self.source, "classifier or clusters")
+        _one_of(LABEL_SOURCES, "labels.source", self.source)
+        _one_of(("soft", "hard"), "labels.targets", self.targets)
+        _one_of(("", "pixel", "sscd", "teacher"), "labels.descriptor", self.descriptor)
         _require(self.num_clusters >= 2, "labels.num_clusters", self.num_clusters, "at least 2")
         _require(-1 <= self.cohesion <= 1, "labels.cohesion", self.cohesion, "a cosine in [-1, 1]")
+        _require(self.temperature > 0, "labels.temperature", self.temperature, "above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +133,8 @@ class ClassifierOptions:
     train: TrainOptions
 
     def __post_init__(self) -> None:
-        _require(self.arch in ARCHITECTURES, "classifier.arch", self.arch, "one of " + ", ".join(ARCHITECTURES))
-        _require(self.guide == "time_dependent", "classifier.guide", self.guide, "time_dependent")
+        _one_of(tuple(ARCHITECTURES), "classifier.arch", self.arch)
+        _one_of(GUIDES, "classifier.guide", self.guide)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,13 +200,52 @@ class AuditOptions:
     extract: ExtractOptions
     report: ReportOptions
 
+    methods: tuple[str, ...] = ()
+
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed", self.seed, "in [0, 2^31)")
-        if self.labels.source == "clusters" and self.labels.num_clusters > self.synthesize.num_images:
+        for method in self.methods:
+            _one_of(tuple(METHODS), "methods: a row of Table 1", method)
+        _require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "without repetitions")
+        scales = self.extract.scales
+        if "random" in self.methods and 0.0 not in scales:
+            raise ValueError(f"methods has 'random', but extract.scales {scales} lacks its λ, 0")
+        if self._guided_methods() and not max(scales) > 0:
+            raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
+        if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
+            raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
+        clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
+        if clusters and self.labels.num_clusters > self.synthesize.num_images:
             raise ValueError(
                 f"labels.num_clusters {self.labels.num_clusters} is more than synthesize.num_images"
                 f" {self.synthesize.num_images}; lower the one or raise the other"
             )
+
+    def _guided_methods(self) -> tuple[str, ...]:
+        return tuple(method for method in self.methods if method != "random")
+
+    def rows(self) -> "dict[str, AuditOptions]":
+        """The audits that make up this one, by method: the main one first, then those it is compared with.
+
+        λ = 0 is the same for all methods, and in the main one only.
+        """
+        if not self.methods:
+            chosen = (self.labels.source, self.classifier.guide)
+            name = next((name for name, row in METHODS.items() if row == chosen), f"{chosen[0]}, {chosen[1]}")
+            return {"random" if self.classifier.guide == "none" else name: self}
+        main, *others = self._guided_methods() or ("random",)
+        rows = {main: self._as(main, self.extract.scales if main != "random" else (0.0,))}
+        return rows | {name: self._as(name, tuple(s for s in self.extract.scales if s > 0)) for name in others}
+
+    def _as(self, method: str, scales: tuple[float, ...]) -> "AuditOptions":
+        source, guide = METHODS[method]
+        return dataclasses.replace(
+            self,
+            labels=dataclasses.replace(self.labels, source=source),
+            classifier=dataclasses.replace(self.classifier, guide=guide),
+            extract=dataclasses.replace(self.extract, scales=scales),
+            methods=(),
+        )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "AuditOptions":

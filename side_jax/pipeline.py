@@ -45,6 +45,8 @@ class Stage:
       run: does the work; returns facts for the manifest.
       spec: what its result depends on, besides the stages it needs. A change is refused. None: cheap, just made again.
       request: how much of it is wanted. A change makes the stage run on.
+      needed: whether this audit has any use for it.
+      per_method: one for each method that the audit compares, or one for all.
     """
 
     name: str
@@ -53,14 +55,24 @@ class Stage:
     run: Callable[[Audit], dict[str, Any]]
     spec: Callable[[Audit], dict[str, Any]] | None
     request: Callable[[Audit], dict[str, Any]] = lambda _: {}
+    needed: Callable[[Audit], bool] = lambda _: True
+    per_method: bool = False
 
 
 STAGES = (
     Stage("target", "target", (), target, target_spec, target_request),
-    Stage("synthesize", "synthetic", ("target",), synthesize, synthesize_spec),
-    Stage("label", "labels", ("synthesize",), label, label_spec),
-    Stage("distill", "classifier", ("target", "synthesize", "label"), distill, distill_spec),
-    Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request),
+    Stage("synthesize", "synthetic", ("target",), synthesize, synthesize_spec, needed=lambda audit: audit.synthetic),
+    Stage("label", "labels", ("synthesize",), label, label_spec, needed=lambda audit: audit.guided, per_method=True),
+    Stage(
+        "distill",
+        "classifier",
+        ("target", "synthesize", "label"),
+        distill,
+        distill_spec,
+        needed=lambda audit: audit.guided,
+        per_method=True,
+    ),
+    Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True),
     Stage("report", "report", ("target", "distill", "extract"), report, None, report_request),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -106,8 +118,28 @@ def prepare(config: Mapping[str, Any], workdir: epath.PathLike) -> Audit:
     return audit
 
 
-def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[tuple[Stage, dict[str, Any], bool]]:
-    """(stage, spec, complete?) of every wanted stage. Writes nothing.
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A stage of one method, with what is known of it before anything runs."""
+
+    stage: Stage
+    audit: Audit
+    spec: dict[str, Any]
+    complete: bool
+
+    @property
+    def folder(self) -> epath.Path:
+        """Its place in the workdir."""
+        return self.audit.folder(self.stage.folder)
+
+    @property
+    def name(self) -> str:
+        """As in the log: the stage, and the method if that is not the main one."""
+        return f"{self.stage.name} ({self.audit.branch})" if self.audit.branch else self.stage.name
+
+
+def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[Step]:
+    """What is to be done, in order, complete steps included. Writes nothing.
 
     Raises:
       ValueError: for an unknown stage, a missing input, or artifacts made with another config.
@@ -115,28 +147,32 @@ def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[tuple[Stage, dic
     unknown = [name for name in wanted if name not in NAMES]
     if unknown or not wanted:
         raise ValueError(f"stages must be among {', '.join(NAMES)}, got {', '.join(unknown) or 'none'}")
-    fingerprints: dict[str, str] = {}
-    complete: dict[str, bool] = {}
-    planned = []
+    done: dict[tuple[str, str], Step] = {}  # by stage and branch
     for stage in STAGES:
-        spec = {}
-        if stage.spec:
-            inputs = {name: fingerprints[name] for name in stage.needs}
-            spec = artifacts.plain({**stage.spec(audit), "inputs": inputs})
-        fingerprints[stage.name] = artifacts.fingerprint(spec)
-        folder = audit.workdir / stage.folder
-        _check_spec(folder, stage, spec)
-        complete[stage.name] = _complete(folder, audit, stage)
-        if stage.name not in wanted:
-            continue
-        missing = [name for name in stage.needs if not complete[name] and name not in wanted]
-        if missing:
-            raise ValueError(
-                f"stage {stage.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
-                " (without --stages all run, in order)"
-            )
-        planned.append((stage, spec, complete[stage.name]))
-    return planned
+        for part in audit.methods().values() if stage.per_method else [audit]:
+            if not stage.needed(part):
+                continue
+            # A branch reads its own artifacts where it has them, and else those that all share.
+            found = {name: done.get((name, part.branch), done.get((name, ""))) for name in stage.needs}
+            inputs = {name: step for name, step in found.items() if step is not None}
+            step = done[stage.name, part.branch] = _step(stage, part, inputs)
+            missing = [name for name, input_ in inputs.items() if not input_.complete and name not in wanted]
+            if stage.name in wanted and missing:
+                raise ValueError(
+                    f"stage {step.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
+                    " (without --stages all run, in order)"
+                )
+    return [step for step in done.values() if step.stage.name in wanted]
+
+
+def _step(stage: Stage, audit: Audit, inputs: dict[str, Step]) -> Step:
+    spec = {}
+    if stage.spec:
+        prints = {name: artifacts.fingerprint(step.spec) for name, step in inputs.items()}
+        spec = artifacts.plain({**stage.spec(audit), "inputs": prints})
+    folder = audit.folder(stage.folder)
+    _check_spec(folder, stage, spec)
+    return Step(stage, audit, spec, _complete(folder, audit, stage))
 
 
 def _check_spec(folder: epath.Path, stage: Stage, spec: dict[str, Any]) -> None:
@@ -179,25 +215,24 @@ def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) ->
     planned = plan(audit, wanted)
     audit.workdir.mkdir(parents=True, exist_ok=True)
     artifacts.write_json(audit.workdir / "config.json", _provenance(config))
-    for stage, spec, complete in planned:
-        if complete:
-            _log.info("%s: complete, skipped", stage.name)
+    for step in planned:
+        if step.complete:
+            _log.info("%s: complete, skipped", step.name)
             continue
-        folder = audit.workdir / stage.folder
-        artifacts.write_json(folder / artifacts.SPEC, spec)
-        _log.info("%s: running", stage.name)
+        artifacts.write_json(step.folder / artifacts.SPEC, step.spec)
+        _log.info("%s: running", step.name)
         started = time.perf_counter()
-        facts = stage.run(audit)
+        facts = step.stage.run(step.audit)
         manifest = {
-            "stage": stage.name,
-            "fingerprint": artifacts.fingerprint(spec),
-            "request": stage.request(audit),
+            "stage": step.stage.name,
+            "fingerprint": artifacts.fingerprint(step.spec),
+            "request": step.stage.request(step.audit),
             "facts": facts,
             "seconds": round(time.perf_counter() - started, 1),
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
-        artifacts.write_json(folder / artifacts.MANIFEST, manifest)
-        _log.info("%s: done in %.0f s", stage.name, manifest["seconds"])
+        artifacts.write_json(step.folder / artifacts.MANIFEST, manifest)
+        _log.info("%s: done in %.0f s", step.name, manifest["seconds"])
     return audit.workdir
 
 

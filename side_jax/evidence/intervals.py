@@ -1,5 +1,6 @@
 """95 % confidence intervals and paired tests. Generated images are independent draws; λ's are paired by image index."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,40 +53,91 @@ def unique_share(found: list[np.ndarray]) -> Estimate:
     Poisson count it would be with probability e^−c, and that variance is added. With no find at all the upper end is
     Clopper–Pearson's for a share of zero.
     """
-    n = len(found)
-    value = len(np.unique(np.concatenate(found))) / n
+    return mean_unique_share([found])
+
+
+def mean_unique_share(sweep: Sequence[list[np.ndarray]]) -> Estimate:
+    """`unique_share` averaged over several λ, image i paired with image i: L lists of N.
+
+    Deleting image i deletes it at every λ. What repeated finds add counts as fully correlated over λ, an upper bound.
+    """
+    n = len(sweep[0])
+    value = float(np.mean([len(np.unique(np.concatenate(found))) for found in sweep])) / n
     if value == 0:
         return Estimate(0.0, 0.0, proportion(np.zeros(n, bool)).high)
-    spread = _Z * np.sqrt(_jackknife_variance(lone_finds(found)) + _repeat_variance(found)) / n
+    lost = np.mean([lone_finds(found) for found in sweep], axis=0)
+    repeats = float(np.mean([_repeat_variance(found) for found in sweep]))
+    spread = _Z * np.sqrt(_jackknife_variance(lost) + repeats) / n
     return Estimate(value, max(0.0, value - spread), value + spread)
 
 
-def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
-    """UMS minus a baseline's UMS, image i paired with image i: (estimate, p of a two-sided sign-flip test).
+def mean_share(hits: np.ndarray) -> Estimate:
+    """A share averaged over several λ, image i paired with image i: bool [L, N]."""
+    if not hits.any():
+        return proportion(hits[0])
+    estimate = mean(hits.mean(0))
+    return estimate._replace(low=max(0.0, estimate.low))
 
-    If guidance makes no difference, each pair might as well be swapped; p is the share of 1,999 random swappings (and
-    the actual one) that give at least this difference. Exact, also for the few finds on which an interval is rough.
+
+def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
+    """UMS, averaged over λ, minus a baseline's, image i paired with image i: (estimate, two-sided p).
+
+    If guidance makes no difference, the outcomes of image i at every λ and in the baseline might as well be exchanged;
+    p is the share of 1,999 random exchanges (and the actual one) that give at least this difference. Exact, also for
+    the few finds on which an interval is rough.
 
     Args:
-      winners: each image's best training image in the band, or −1: int [N].
-      baseline: the same for the baseline.
-      seed: of the swappings.
+      winners: each image's best training image in the band, or −1: int [N], or [L, N] for L λ.
+      baseline: the same for the baseline: int [N].
+      seed: of the exchanges.
     """
-    n = len(winners)
-    first, second = _as_found(winners), _as_found(baseline)
-    difference = _count(winners) - _count(baseline)
-    variance = _jackknife_variance(lone_finds(first) - lone_finds(second))
-    variance += _repeat_variance(first) + _repeat_variance(second)
+    winners = np.atleast_2d(winners)
+    n = len(baseline)
+    lost = np.mean([lone_finds(_as_found(row)) for row in winners], axis=0) - lone_finds(_as_found(baseline))
+    variance = _jackknife_variance(lost) + _repeat_variance(_as_found(baseline))
+    variance += float(np.mean([_repeat_variance(_as_found(row)) for row in winners]))
     spread = max(_Z * float(np.sqrt(variance)) / n, proportion(np.zeros(n, bool)).high)
+
+    def difference(outcomes: np.ndarray) -> float:
+        return float(np.mean([_count(row) for row in outcomes[1:]])) - _count(outcomes[0])
+
+    value, p = _exchange_test(np.concatenate([baseline[None], winners]), difference, seed)
+    return Estimate(value / n, value / n - spread, value / n + spread), p
+
+
+def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
+    """A share, averaged over λ, minus a baseline's, image i paired with image i: (estimate, two-sided p).
+
+    For one λ the test is McNemar's, exact; for several that of `unique_difference`.
+
+    Args:
+      hits: bool [N], or [L, N] for L λ.
+      baseline: bool [N].
+      seed: of the exchanges.
+    """
+    hits = np.atleast_2d(hits)
+    estimate = mean(hits.mean(0) - baseline)
+    if estimate.low == estimate.high:  # no pair differs
+        spread = proportion(np.zeros(len(baseline), bool)).high
+        estimate = Estimate(estimate.value, estimate.low - spread, estimate.high + spread)
+    if len(hits) == 1:
+        gained, lost = int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())
+        return estimate, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    outcomes = np.concatenate([baseline[None], hits])
+    return estimate, _exchange_test(outcomes, lambda o: float(o[1:].mean() - o[0].mean()), seed)[1]
+
+
+_EXCHANGES = 1_999
+
+
+def _exchange_test(outcomes: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int) -> tuple[float, float]:
+    """`statistic` of outcomes [L + 1, N], and the share of random exchanges within columns that are as extreme."""
+    actual = statistic(outcomes)
     rng, extreme = np.random.default_rng((seed, 3)), 1
-    for _ in range(_SWAPPINGS):
-        swap = rng.random(n) < 0.5
-        swapped = _count(np.where(swap, baseline, winners)) - _count(np.where(swap, winners, baseline))
-        extreme += abs(swapped) >= abs(difference)
-    return Estimate(difference / n, difference / n - spread, difference / n + spread), extreme / (_SWAPPINGS + 1)
-
-
-_SWAPPINGS = 1_999
+    for _ in range(_EXCHANGES):
+        order = rng.random(outcomes.shape).argsort(0)
+        extreme += abs(statistic(np.take_along_axis(outcomes, order, 0))) >= abs(actual) - 1e-12
+    return actual, extreme / (_EXCHANGES + 1)
 
 
 def _count(winners: np.ndarray) -> int:
@@ -107,10 +159,3 @@ def _repeat_variance(found: list[np.ndarray]) -> float:
     counts = np.unique(np.concatenate(found), return_counts=True)[1]
     missed = np.exp(-counts[counts >= 2].astype(float))
     return float((missed * (1 - missed)).sum())
-
-
-def share_difference(hits: np.ndarray, baseline: np.ndarray) -> tuple[Estimate, float]:
-    """Share minus a baseline's share, image i paired with image i: (estimate, p of McNemar's exact two-sided test)."""
-    gained, lost = int((hits & ~baseline).sum()), int((~hits & baseline).sum())
-    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return mean(hits.astype(float) - baseline.astype(float)), p

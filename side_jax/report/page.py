@@ -52,6 +52,7 @@ def render(
         agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
+    environment.filters["method_name"] = method_name
     template = environment.from_string(
         importlib.resources.files("side_jax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     )
@@ -64,6 +65,20 @@ def render(
         histograms=figures.score_histograms(metrics, best),
         agreement=agreement,
     )
+
+
+def method_name(method: str) -> str:
+    """A method as the paper calls it."""
+    return _METHOD_NAMES.get(method, method)
+
+
+_METHOD_NAMES = {
+    "random": "Random",
+    "ol_ti": "OL-TI",
+    "side": "SIDE",
+    "side_clusters": "SIDE, clusters",
+    "random_labels": "Random labels",
+}
 
 
 def percent(value: float) -> str:
@@ -91,7 +106,7 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     comparison = (metrics["guided_against_random"] or {}).get(band)
     if comparison:
-        sentences.append(_guidance(comparison, band))
+        sentences.append(_guidance(comparison, band, method_name(metrics["method"])))
     return sentences
 
 
@@ -119,7 +134,7 @@ def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
     return [text, nearest]
 
 
-def _guidance(comparison: dict[str, Any], band: str) -> str:
+def _guidance(comparison: dict[str, Any], band: str, method: str) -> str:
     ams, ums = comparison["ams"], comparison["ums"]
     parts = []
     for name, result, open_ in (
@@ -133,6 +148,6 @@ def _guidance(comparison: dict[str, Any], band: str) -> str:
             f" ({says}, {p_value(result['p'])})"
         )
     return (
-        f"SIDE's best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
+        f"{method}, its best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
         f" {comparison['num_images']} odd-numbered: {'; '.join(parts)}."
     )

@@ -20,11 +20,43 @@ EXPORT = "diffusers"  # a trained target as a diffusers directory, below target/
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Everything a stage function gets: checked options, where to work, the images."""
+    """Everything a stage function gets: checked options, where to work, the images.
+
+    A comparison of several methods (Table 1) is one audit per method. They share target, synthetic images and the
+    report; `branch` names one that is not the main one and has labels, classifier and sweep of its own.
+    """
 
     options: AuditOptions
     workdir: epath.Path
     split: Split
+    branch: str = ""
+
+    def folder(self, name: str) -> epath.Path:
+        """Where an artifact lies: `labels`, `classifier` and `extract` of a branch below methods/BRANCH."""
+        return (self.workdir / "methods" / self.branch if self.branch and name in _OWN else self.workdir) / name
+
+    def methods(self) -> "dict[str, Audit]":
+        """One audit per method, the main one first."""
+        rows = self.options.rows()
+        main = next(iter(rows))
+        return {
+            name: dataclasses.replace(self, options=options, branch="" if name == main else name)
+            for name, options in rows.items()
+        }
+
+    @property
+    def guided(self) -> bool:
+        """Does any method need a guide?"""
+        return any(row.classifier.guide != "none" for row in self.options.rows().values())
+
+    @property
+    def synthetic(self) -> bool:
+        """Does any guide learn from synthetic images?"""
+        rows = self.options.rows().values()
+        return any(row.classifier.guide != "none" and row.labels.source != "dataset" for row in rows)
+
+
+_OWN = ("labels", "classifier", "extract")
 
 
 def load_target(path: epath.PathLike) -> Target:
@@ -73,15 +105,21 @@ def check(audit: Audit) -> None:
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from error
     labels = audit.split.train.labels
-    if options.labels.source == "classifier" and len(np.unique(labels[labels >= 0])) < 2:
-        raise ValueError(
-            "labels.source='classifier' needs training images of at least 2 classes, in class folders; use"
-            " labels.source='clusters' for images without labels"
-        )
+    for row in options.rows().values():
+        if row.classifier.guide != "none" and _needs_labels(row) and len(np.unique(labels[labels >= 0])) < 2:
+            raise ValueError(
+                f"labels.source={row.labels.source!r} needs training images of at least 2 classes, in class folders;"
+                " use labels.source='clusters' (with another labels.descriptor than teacher) for images without labels"
+            )
     if options.extract.top_k > len(audit.split.train):
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
         )
+
+
+def _needs_labels(options: AuditOptions) -> bool:
+    source, descriptor = options.labels.source, options.labels.descriptor
+    return source in ("classifier", "dataset") or (source == "clusters" and descriptor == "teacher")
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:

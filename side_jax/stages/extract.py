@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from side_jax.arrays import ImageStore, load_array, save_array
-from side_jax.extraction.descriptors import load_descriptor
+from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import scale_folder
 from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
+from side_jax.images import ImageSet
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, data_print, load_target
-from side_jax.surrogate.classifier import load_classifier
+from side_jax.surrogate.classifier import read_classifier
 
 
 def extract_spec(audit: Audit) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def extract_request(audit: Audit) -> dict[str, Any]:
 def make_sampler(audit: Audit) -> Sampler:
     """Image n at any λ, as the sweep generates it."""
     options = audit.options.extract
-    guide = load_classifier(audit.workdir) if max(options.scales) > 0 else None
+    guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
     size = min(options.batch_size, options.num_images)
     key = stage_key(audit.options.seed, "extract")
     return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide)
@@ -53,20 +54,24 @@ def image_store(audit: Audit, scale: float) -> ImageStore | None:
     if not options.save_images:
         return None
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
-    path = scale_folder(audit.workdir / "extract", scale) / "images.zarr"
+    path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
     return ImageStore(path, options.num_images, shape, min(options.batch_size, options.num_images))
+
+
+def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -> np.ndarray:
+    """Descriptors of real photos: computed once, the same for all methods."""
+    path = audit.workdir / "extract" / f"{name}_descriptors.zarr"
+    if not path.exists():
+        save_array(path, embed(images.images))
+    return load_array(path)
 
 
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
-    options, split, folder = audit.options.extract, audit.split, audit.workdir / "extract"
+    options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
     embed = load_descriptor(options.descriptor, options.weights)
-    for name, images in (("train", split.train), ("heldout", split.heldout)):
-        path = folder / f"{name}_descriptors.zarr"
-        if not path.exists():
-            save_array(path, embed(images.images))
-    train = Reference.of(split.train, load_array(folder / "train_descriptors.zarr"))
-    heldout = Reference.of(split.heldout, load_array(folder / "heldout_descriptors.zarr"))
+    train = Reference.of(split.train, _descriptors(audit, "train", split.train, embed))
+    heldout = Reference.of(split.heldout, _descriptors(audit, "heldout", split.heldout, embed))
     in_train, in_heldout = paired_positions(audit)
     references = {"": train, "paired_": train.subset(in_train), "heldout_": heldout.subset(in_heldout)}
     sampler = make_sampler(audit)

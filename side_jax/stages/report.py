@@ -12,6 +12,7 @@ from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_byt
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.evidence.table import RANDOM, table1
 from side_jax.extraction.parts import read_parts, scale_folder
 from side_jax.extraction.sweep import Reference, reference_columns
 from side_jax.images import ImageSet
@@ -25,31 +26,51 @@ from side_jax.stages.extract import extract_request, make_sampler, paired_positi
 def report_request(audit: Audit) -> dict[str, Any]:
     """The report is made again whenever anything it shows has changed."""
     options = audit.options
-    extract = audit.workdir / "extract" / MANIFEST
-    finished = read_json(extract)["finished"] if extract.exists() else None
-    return {"bands": options.extract.bands, "pairs": options.report.pairs, "extract": finished} | extract_request(audit)
+    sweeps = {}
+    for name, method in audit.methods().items():
+        manifest = method.folder("extract") / MANIFEST
+        finished = read_json(manifest)["finished"] if manifest.exists() else None
+        sweeps[name] = {"extract": finished} | extract_request(method)
+    return {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps}
 
 
 def report(audit: Audit) -> dict[str, Any]:
     """Reads the parts, computes every score, writes the table, the numbers and the page."""
-    tables = {scale: _read_scale(audit, scale) for scale in audit.options.extract.scales}
+    methods = audit.methods()
+    tables = {
+        name: {scale: _read_scale(method, scale) for scale in method.options.extract.scales}
+        for name, method in methods.items()
+    }
+    rows = _match_table(tables)
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables.values()), buffer)
+    pq.write_table(rows, buffer)
     write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
-    metrics = compute_metrics(audit, tables)
+    main = next(iter(methods))
+    metrics = compute_metrics(methods[main], tables[main])
+    metrics |= {"method": main, "table1": _table1(audit, tables)}
     write_json(audit.workdir / "metrics.json", metrics)
-    best = {scale: _best_scores(table) for scale, table in tables.items()}
-    page = render(plain(metrics), _facts(audit), _sheets(audit, tables, metrics), best)
+    best = {scale: _best_scores(table) for scale, table in tables[main].items()}
+    page = render(plain(metrics), _facts(methods[main]), _sheets(methods[main], tables[main], metrics), best)
     write_bytes(audit.workdir / "report.html", page.encode())
-    return {"rows": sum(len(table) for table in tables.values())}
+    return {"rows": len(rows)}
+
+
+def _match_table(tables: dict[str, dict[float, pa.Table]]) -> pa.Table:
+    """matches.parquet: every row of every sweep, and which method made it."""
+    parts = []
+    for method, sweep in tables.items():
+        for scale, table in sweep.items():
+            names = pa.array([method if scale > 0 else RANDOM] * len(table), pa.string())
+            parts.append(table.append_column("method", names))
+    return pa.concat_tables(parts)
 
 
 def _read_scale(audit: Audit, scale: float) -> pa.Table:
     count = audit.options.extract.num_images
-    table = read_parts(scale_folder(audit.workdir / "extract", scale))
+    table = read_parts(scale_folder(audit.folder("extract"), scale))
     table = table.filter(table["index"].to_numpy() < count)
     if len(table) != count:
-        (audit.workdir / "extract" / MANIFEST).unlink()  # not complete after all
+        (audit.folder("extract") / MANIFEST).unlink(missing_ok=True)  # not complete after all
         raise AuditError(
             f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; --stages=extract,report"
             " makes them again"
@@ -57,16 +78,22 @@ def _read_scale(audit: Audit, scale: float) -> pa.Table:
     return table
 
 
-def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, Any]:
-    """Everything in metrics.json."""
-    options, split = audit.options, audit.split
-    bands = options.extract.bands
-    in_train, in_heldout = paired_positions(audit)
-    ids = {
-        "": split.train.ids,
+def _reference_ids(audit: Audit) -> dict[str, list[str]]:
+    """Ids of each reference set, by its columns' prefix."""
+    split, (in_train, in_heldout) = audit.split, paired_positions(audit)
+    return {
+        "": list(split.train.ids),
         "paired_": [split.train.ids[i] for i in in_train],
         "heldout_": [split.heldout.ids[i] for i in in_heldout],
     }
+
+
+def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, Any]:
+    """What metrics.json says of one method."""
+    options, split = audit.options, audit.split
+    bands = options.extract.bands
+    in_train, in_heldout = paired_positions(audit)
+    ids = _reference_ids(audit)
     calibrated = len(in_heldout) > 0
     labels = _relabellings(audit, in_train, in_heldout) if calibrated else None
     rows, train_scores = [], {}
@@ -92,6 +119,24 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
         if guided and 0.0 in train_scores and options.extract.num_images >= 4
         else None,
     }
+
+
+def _table1(audit: Audit, tables: dict[str, dict[float, pa.Table]]) -> list[dict[str, Any]]:
+    """Every method as a row of Table 1, Random first, then as asked for."""
+    by_method: dict[str, list[pa.Table]] = {RANDOM: [sweep[0.0] for sweep in tables.values() if 0.0 in sweep]}
+    for method in [name for name in audit.options.methods if name != RANDOM] or list(tables):
+        by_method[method] = by_method.get(method, []) + [t for scale, t in tables[method].items() if scale > 0]
+    ids = _reference_ids(audit)
+    scores = {
+        prefix: {
+            method: [Scores.from_table(table, prefix, ids[prefix]) for table in sweep]
+            for method, sweep in by_method.items()
+            if sweep
+        }
+        for prefix in ("", "heldout_")
+        if ids[prefix]
+    }
+    return table1(scores[""], scores.get("heldout_", {}), audit.options.extract.bands)
 
 
 def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> np.ndarray:
@@ -139,9 +184,9 @@ _HISTOGRAMS = {"training": "paired_scores", "held-out": "heldout_scores"}
 def _facts(audit: Audit) -> dict[str, Any]:
     """What the page says of where its numbers come from."""
     manifest = {
-        name: read_json(audit.workdir / folder / MANIFEST)
+        name: read_json(audit.folder(folder) / MANIFEST)
         for name, folder in _FOLDERS.items()
-        if (audit.workdir / folder / MANIFEST).exists()
+        if (audit.folder(folder) / MANIFEST).exists()
     }
     return {
         "workdir": audit.workdir.name,
@@ -198,6 +243,6 @@ def _photo(images: ImageSet, ids: list[str]) -> np.ndarray:
 def _generated(audit: Audit, scale: float, indices: np.ndarray, sampler: Sampler | None) -> np.ndarray:
     """The images themselves: from the store, or generated again from (seed, index)."""
     if sampler is None:
-        path = scale_folder(audit.workdir / "extract", scale) / "images.zarr"
+        path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
         return load_array(path)[indices]
     return np.concatenate([images for _, images in sampler(indices, scale)])

@@ -1,6 +1,5 @@
-"""Stages 2 to 4: synthesize images, label them, distil the labels into a time-conditioned classifier."""
+"""Stages 2 to 4: synthesize images, label them, distil the labels into a guide."""
 
-import dataclasses
 import io
 import zipfile
 from typing import Any
@@ -12,14 +11,15 @@ from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
 from side_jax.artifacts import AuditError, fingerprint, write_bytes
-from side_jax.extraction.descriptors import load_descriptor
+from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
+from side_jax.options import AuditOptions
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, data_print, load_target, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
-from side_jax.surrogate.distill import agreement_by_noise, tdkd_loss
-from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss
+from side_jax.surrogate.distill import agreement_by_noise, distill_loss
+from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
 from side_jax.training import TrainOptions, TrainState, epoch_batches, fit, init_state
 
 _AGREEMENT_SHARE = 10  # one synthetic image in so many measures agreement and is not trained on
@@ -38,7 +38,7 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
     sampler = Sampler(target, key, options.num_steps, 0.0, options.batch_size)
-    folder = audit.workdir / "synthetic"
+    folder = audit.folder("synthetic")
     rows = min(options.batch_size, options.num_images)
     store = ImageStore(folder / "images.zarr", options.num_images, target.image_shape, rows)
     fill(store, folder / "progress.json", options.num_images, lambda indices: sampler(indices, 0.0))
@@ -46,45 +46,76 @@ def synthesize(audit: Audit) -> dict[str, Any]:
 
 
 def label_spec(audit: Audit) -> dict[str, Any]:
-    """A classifier depends on the training images, clusters on the synthetic ones alone."""
-    options = audit.options.labels
-    if options.source == "clusters":
-        names = ("source", "num_clusters", "cohesion")
-        return {name: getattr(options, name) for name in names} | {
-            "descriptor": audit.options.extract.descriptor,
-            "seed": audit.options.seed,
-        }
-    return {
-        "source": options.source,
-        "train": train_spec(options.train),
-        "arch": audit.options.classifier.arch,
-        "images": data_print(audit.split.train),
-        "labels": fingerprint(audit.split.train.labels),
-        "seed": audit.options.seed,
-    }
+    """A classifier depends on the training images, clusters and random labels on the synthetic ones alone."""
+    options, source = audit.options.labels, audit.options.labels.source
+    spec: dict[str, Any] = {"source": source, "seed": audit.options.seed}
+    if source in ("classifier", "clusters"):
+        spec["targets"] = options.targets
+    if source == "clusters":
+        names = ("num_clusters", "cohesion", "temperature")
+        spec |= {name: getattr(options, name) for name in names} | {"descriptor": cluster_descriptor(audit.options)}
+    if source in ("classifier", "dataset"):
+        spec |= {"images": data_print(audit.split.train), "labels": fingerprint(audit.split.train.labels)}
+    if _has_teacher(audit.options):
+        spec |= {"train": train_spec(options.train), "arch": audit.options.classifier.arch}
+    return spec
+
+
+def cluster_descriptor(options: AuditOptions) -> str:
+    """The descriptor that clusters are found by."""
+    return options.labels.descriptor or options.extract.descriptor
+
+
+def _has_teacher(options: AuditOptions) -> bool:
+    source = options.labels.source
+    return source == "classifier" or (source == "clusters" and cluster_descriptor(options) == "teacher")
 
 
 def label(audit: Audit) -> dict[str, Any]:
-    """Soft labels for the synthetic images, from a teacher or from clusters."""
-    options = audit.options.labels
-    folder = audit.workdir / "labels"
-    images = load_array(audit.workdir / "synthetic" / "images.zarr")
+    """A label for every image that the guide will learn from."""
+    options, folder = audit.options.labels, audit.folder("labels")
     facts: dict[str, Any] = {"source": options.source}
-    if options.source == "classifier":
-        net, variables, loss = _train_teacher(audit, folder / "teacher")
-        labels = classifier_labels(net, variables, images)
-        facts["teacher_loss"] = loss
+    teacher = None
+    if _has_teacher(audit.options):
+        teacher, facts["teacher_loss"] = _train_teacher(audit, folder / "teacher")
+    images = surrogate_images(audit)
+    if options.source == "dataset":
+        known = audit.split.train.labels
+        labels = Labels(known[known >= 0], int(known.max()) + 1)
+    elif options.source == "random":
+        labels = unique_labels(len(images))
+    elif options.source == "clusters":
+        embed = _cluster_embedding(audit.options, teacher)
+        labels = cluster_labels(
+            embed(images), options.num_clusters, options.cohesion, audit.options.seed, options.temperature
+        )
     else:
-        embed = load_descriptor(audit.options.extract.descriptor, audit.options.extract.weights)
-        labels = cluster_labels(embed(images), options.num_clusters, options.cohesion, audit.options.seed)
+        assert teacher is not None
+        labels = classifier_labels(teacher.net, teacher.variables, images)
+    labels = labels.hardened() if options.targets == "hard" else labels
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **dataclasses.asdict(labels))
+    np.savez_compressed(buffer, **{name: value for name, value in vars(labels).items() if value is not None})
     write_bytes(folder / "labels.npz", buffer.getvalue())
-    used = np.bincount(labels.probs.argmax(1), minlength=labels.probs.shape[1])
-    return facts | {"num_classes": labels.probs.shape[1], "images_per_class": used.tolist()}
+    targets = "hard" if labels.probs is None else "soft"
+    return facts | {"targets": targets, "num_classes": labels.num_classes, "num_images": len(images)}
 
 
-def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[ResNet, Any, float]:
+def _cluster_embedding(options: AuditOptions, teacher: Classifier | None) -> Descriptor:
+    if teacher is not None:
+        from side_jax.extraction.descriptors import feature_descriptor
+
+        return feature_descriptor(teacher.net, teacher.variables)
+    return load_descriptor(cluster_descriptor(options), options.extract.weights)
+
+
+def surrogate_images(audit: Audit) -> np.ndarray:
+    """What the guide learns from, uint8 [N, H, W, C]: labelled training images, or synthetic ones."""
+    if audit.options.labels.source == "dataset":
+        return audit.split.train.images[audit.split.train.labels >= 0]
+    return load_array(audit.folder("synthetic") / "images.zarr")
+
+
+def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]:
     options, images = audit.options, audit.split.train
     net = ResNet(ARCHITECTURES[options.classifier.arch], int(images.labels.max()) + 1)
     key, train = stage_key(options.seed, "label"), options.labels.train
@@ -96,7 +127,7 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[ResNet, Any, float
     state, _ = fit(init_state(variables, train), teacher_loss(net, train.flip), batches, train, key, folder, "teacher")
     variables = _variables(state, train)
     save_variables(folder, variables)
-    return net, variables, float(state.loss)
+    return Classifier(net, variables), float(state.loss)
 
 
 def _variables(state: TrainState, train: TrainOptions) -> Any:
@@ -104,13 +135,14 @@ def _variables(state: TrainState, train: TrainOptions) -> Any:
     return {"params": state.ema if train.ema_power > 0 else state.params, **state.model_state}
 
 
-def load_labels(workdir: epath.Path) -> Labels:
+def load_labels(folder: epath.Path) -> Labels:
     """What the label stage wrote."""
-    path = workdir / "labels" / "labels.npz"
+    path = folder / "labels.npz"
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            return Labels(**{name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            content = {name: arrays[name] for name in arrays.files}
+        return Labels(**(content | {"num_classes": int(content["num_classes"])}))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise AuditError(f"{path} cannot be read ({error}); remove its folder to make that stage again") from error
 
 
@@ -122,35 +154,47 @@ def distill_spec(audit: Audit) -> dict[str, Any]:
 
 
 def distill(audit: Audit) -> dict[str, Any]:
-    """Trains the student on the labelled synthetic images, noised to random t, from the teacher if there is one."""
-    options = audit.options.classifier
-    folder, train = audit.workdir / "classifier", options.train
-    images = load_array(audit.workdir / "synthetic" / "images.zarr")
-    labels = load_labels(audit.workdir)
+    """Makes the guide: a student of the labelled images, noised to random t; or, time-independent, the teacher."""
+    options, folder = audit.options.classifier, audit.folder("classifier")
+    images, labels = surrogate_images(audit), load_labels(audit.folder("labels"))
     alpha_bar = load_target(audit.workdir).schedule.alpha_bar()
-    net = ResNet(ARCHITECTURES[options.arch], labels.probs.shape[1], time_conditioned=True)
+    net = ResNet(ARCHITECTURES[options.arch], labels.num_classes, options.guide == "time_dependent")
     key = stage_key(audit.options.seed, "distill")
+    measured, trained = _agreement_images(audit, len(images))
+    facts = {"arch": options.arch, "guide": options.guide, "num_classes": net.num_classes}
+    if audit.options.labels.source == "classifier" and options.guide == "time_independent":
+        guide = Classifier(net, load_variables(audit.folder("labels") / "teacher"))
+    else:
+        guide, facts["loss"] = _train_guide(audit, net, key, images[trained], labels.targets[trained], alpha_bar)
+    save_variables(folder, guide.variables)
+    levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)
+    agreement = agreement_by_noise(guide, images[measured], labels.labels[measured], alpha_bar, levels, key)
+    _log_agreement(folder, agreement)
+    facts |= {"agreement": agreement, "agreement_images": len(measured)}
+    return facts | {"agreement_trained_on": bool(np.isin(measured, trained).any())}
+
+
+def _agreement_images(audit: Audit, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions that measure agreement, and those that train: apart where labels are many to a class."""
+    indices = np.arange(count)
+    measured = indices[::_AGREEMENT_SHARE]
+    apart = audit.options.labels.source in ("classifier", "clusters") and len(measured) < count
+    return measured, np.setdiff1d(indices, measured) if apart else indices
+
+
+def _train_guide(
+    audit: Audit, net: ResNet, key: jax.Array, images: np.ndarray, targets: np.ndarray, alpha_bar: np.ndarray
+) -> tuple[Classifier, float]:
+    """The student, from the teacher's weights if there is a teacher of the same classes."""
+    train, folder = audit.options.classifier.train, audit.folder("classifier")
     x = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
     variables: Any = net.lazy_init(key, x, jax.ShapeDtypeStruct((1,), jnp.int32))
     if audit.options.labels.source == "classifier":
-        variables = start_at_teacher(variables, load_variables(audit.workdir / "labels" / "teacher"))
-    measured = np.arange(len(images)) % _AGREEMENT_SHARE == 0
-    # With very few images (a smoke run) all of them train.
-    trained = ~measured if measured.sum() < len(images) else measured
-    batches = epoch_batches(
-        {"image": images[trained], "probs": labels.probs[trained]}, train.batch_size, audit.options.seed
-    )
-    loss_fn = tdkd_loss(net, alpha_bar, train.flip)
+        variables = start_at_teacher(variables, load_variables(audit.folder("labels") / "teacher"))
+    batches = epoch_batches({"image": images, "target": targets}, train.batch_size, audit.options.seed)
+    loss_fn = distill_loss(net, alpha_bar, train.flip)
     state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")
-    variables = _variables(state, train)
-    save_variables(folder, variables)
-    levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)
-    agreement = agreement_by_noise(
-        Classifier(net, variables), images[measured], labels.probs[measured], alpha_bar, levels, key
-    )
-    _log_agreement(folder, agreement)
-    facts = {"arch": options.arch, "num_classes": net.num_classes, "loss": float(state.loss)}
-    return facts | {"agreement": agreement, "agreement_images": int(measured.sum())}
+    return Classifier(net, _variables(state, train)), float(state.loss)
 
 
 def _log_agreement(folder: epath.Path, agreement: dict[int, float]) -> None:

@@ -1,4 +1,4 @@
-"""The guide: a trained time-conditioned classifier p^t(y | x_t)."""
+"""The guide: a trained classifier p^t(y | x_t), or p(y | x) in its place ("TI", Table 1)."""
 
 import dataclasses
 from typing import Any
@@ -51,7 +51,7 @@ def load_variables(directory: epath.Path) -> Any:
 
 
 def load_classifier(workdir: epath.PathLike) -> Classifier:
-    """The guide that the distill stage of an audit trained.
+    """The guide that the distill stage of an audit made; with `methods`, that of the main one.
 
     Args:
       workdir: the audit's workdir.
@@ -59,9 +59,14 @@ def load_classifier(workdir: epath.PathLike) -> Classifier:
     Raises:
       ValueError: if that stage is not complete there.
     """
-    directory = epath.Path(workdir) / "classifier"
+    return read_classifier(epath.Path(workdir) / "classifier")
+
+
+def read_classifier(directory: epath.Path) -> Classifier:
+    """`load_classifier` from the stage's own folder."""
     if not (directory / MANIFEST).exists():
-        raise ValueError(f"{workdir} holds no finished classifier; run the stages up to distill first")
+        raise ValueError(f"{directory.parent} holds no finished classifier; run the stages up to distill first")
     facts = read_json(directory / MANIFEST)["facts"]
-    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_conditioned=True)
+    time_conditioned = facts["guide"] == "time_dependent"
+    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_conditioned)
     return Classifier(net, load_variables(directory))

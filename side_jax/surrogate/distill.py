@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float
 
 from side_jax.diffusion.ddim import to_float
@@ -22,18 +23,29 @@ def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[A
     return (p * (log_p - log_q)).sum(-1)
 
 
-def tdkd_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
-    """D_KL(p(y|x) ‖ p^t(y|x_t)), t uniform, Eq. (11), on {"image": uint8 [N, H, W, C], "probs": [N, K]}."""
+def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
+    """What a guide learns, on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
+
+    D_KL(p(y|x) ‖ p^t(y|x_t)) with t uniform, Eq. (11); for hard targets that is the cross-entropy. A time-independent
+    net sees x instead of x_t.
+    """
 
     def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
         flip_key, t_key, eps_key = jax.random.split(key, 3)
         x = to_float(batch["image"])
         x = random_flip(flip_key, x) if flip else x
-        t = sample_timesteps(t_key, x.shape[0], len(alpha_bar))
-        x_t = add_noise(x, jax.random.normal(eps_key, x.shape), jnp.asarray(alpha_bar)[t])
-        logits, updated = net.apply({"params": params, **model_state}, x_t, t, train=True, mutable=["batch_stats"])
-        divergence = kl_divergence(batch["probs"], nn.log_softmax(logits, axis=-1)).mean()
-        agreement = (logits.argmax(-1) == batch["probs"].argmax(-1)).mean()
+        t = None
+        if net.time_conditioned:
+            t = sample_timesteps(t_key, x.shape[0], len(alpha_bar))
+            x = add_noise(x, jax.random.normal(eps_key, x.shape), jnp.asarray(alpha_bar)[t])
+        logits, updated = net.apply({"params": params, **model_state}, x, t, train=True, mutable=["batch_stats"])
+        target = batch["target"]
+        hard = jnp.issubdtype(target.dtype, jnp.integer)
+        if hard:
+            divergence = optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+        else:
+            divergence = kl_divergence(target, nn.log_softmax(logits, axis=-1)).mean()  # Eq. (11)
+        agreement = (logits.argmax(-1) == (target if hard else target.argmax(-1))).mean()
         return divergence, (updated, {"agreement": agreement})
 
     return loss
@@ -42,17 +54,17 @@ def tdkd_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
 def agreement_by_noise(
     student: Classifier,
     images: np.ndarray,
-    probs: np.ndarray,
+    labels: np.ndarray,
     alpha_bar: np.ndarray,
     timesteps: tuple[int, ...],
     key: jax.Array,
 ) -> dict[int, float]:
-    """Share of images on which student and teacher agree on the top class, by timestep.
+    """Share of images that the student gives their label, by timestep.
 
     Args:
-      student: p^t(y | x_t).
-      images: uint8 [N, H, W, C], not among the student's training images.
-      probs: the teacher's p(y | x), [N, K].
+      student: p^t(y | x_t), or a time-independent p(y | x) to be shown x_t.
+      images: uint8 [N, H, W, C].
+      labels: the top class of each, int32 [N].
       alpha_bar: [T].
       timesteps: noise levels to look at.
       key: of the noise, the same at every level.
@@ -63,7 +75,7 @@ def agreement_by_noise(
         t = jnp.full(x.shape[:1], t)
         x_t = add_noise(x, eps, jnp.asarray(alpha_bar)[t])
         top = Classifier(student.net, variables).log_prob(x_t, t).argmax(-1)
-        return (top == jnp.asarray(probs.argmax(-1))).mean()
+        return (top == jnp.asarray(labels)).mean()
 
     x = to_float(jnp.asarray(images))
     eps = jax.random.normal(key, x.shape)

@@ -1,4 +1,4 @@
-"""Pseudo-labels y_I for the synthetic images: soft, [N, K] (seed 002, §3.3.1)."""
+"""Pseudo-labels y_I for the synthetic images (seed 002, §3.3.1), soft or hard."""
 
 import dataclasses
 from typing import Any
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import scipy.special
 
 from side_jax.diffusion.ddim import to_float
 from side_jax.models.resnet import ResNet
@@ -17,17 +18,40 @@ _BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Soft labels and, for clusters, where they come from.
+    """One label per image, soft or hard, and for clusters where they come from.
 
     Attributes:
-      probs: float32 [N, K], rows sum to 1.
-      cohesion: float32 [K₀], mean cosine of each cluster's members to its centre; [0] for a classifier.
+      labels: int32 [N], the (most probable) class.
+      num_classes: K.
+      probs: float32 [N, K], rows sum to 1; None for hard labels.
+      cohesion: float32 [K₀], mean cosine of each cluster's members to its centre; [0] for other sources.
       kept: bool [K₀], clusters that survived; K = kept.sum().
     """
 
-    probs: np.ndarray
-    cohesion: np.ndarray
-    kept: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+    probs: np.ndarray | None = None
+    cohesion: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
+    kept: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
+
+    @classmethod
+    def soft(cls, probs: np.ndarray, **facts: np.ndarray) -> "Labels":
+        """From p(y | x), [N, K]."""
+        return cls(probs.argmax(1).astype(np.int32), probs.shape[1], probs.astype(np.float32), **facts)
+
+    def hardened(self) -> "Labels":
+        """The most probable class alone."""
+        return dataclasses.replace(self, probs=None)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What a guide learns: float32 [N, K] by KL, or int32 [N] by cross-entropy."""
+        return self.labels if self.probs is None else self.probs
+
+
+def unique_labels(num_images: int) -> Labels:
+    """Each image its own class: the "random labels" of seed 002, §4.2, "one sample assigned with one unique label"."""
+    return Labels(np.arange(num_images, dtype=np.int32), num_images)
 
 
 def teacher_loss(net: ResNet, flip: bool) -> LossFn:
@@ -53,11 +77,12 @@ def classifier_labels(net: ResNet, variables: Any, images: np.ndarray) -> Labels
         return nn.softmax(logits, axis=-1)
 
     rows = [probabilities(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
-    none = np.zeros(0, np.float32)
-    return Labels(np.concatenate(rows).astype(np.float32), none, none.astype(bool))
+    return Labels.soft(np.concatenate(rows))
 
 
-def cluster_labels(descriptors: np.ndarray, num_clusters: int, cohesion: float, seed: int) -> Labels:
+def cluster_labels(
+    descriptors: np.ndarray, num_clusters: int, cohesion: float, seed: int, temperature: float = 0.1
+) -> Labels:
     """k-means labels without any training data (arXiv 2410.02467v7).
 
     Clusters whose members' mean cosine to the centre is below `cohesion` are dropped; then every image goes to its
@@ -68,6 +93,7 @@ def cluster_labels(descriptors: np.ndarray, num_clusters: int, cohesion: float, 
       num_clusters: K before dropping.
       cohesion: τ.
       seed: of the k-means initialisation.
+      temperature: the soft labels are softmax(cosine to the surviving centres / temperature).
 
     Raises:
       ValueError: if there are fewer images than clusters, or fewer than 2 clusters survive.
@@ -90,6 +116,5 @@ def cluster_labels(descriptors: np.ndarray, num_clusters: int, cohesion: float, 
             f"labels.cohesion {cohesion} leaves {int(kept.sum())} of {num_clusters} clusters; the highest mean cosine"
             f" is {mean_cosine.max():.3f}. Lower it"
         )
-    nearest = cosine[:, kept].argmax(1)
-    probs = np.eye(int(kept.sum()), dtype=np.float32)[nearest]
-    return Labels(probs, mean_cosine.astype(np.float32), kept)
+    probs = scipy.special.softmax(cosine[:, kept] / temperature, axis=1)
+    return Labels.soft(probs, cohesion=mean_cosine.astype(np.float32), kept=kept)
