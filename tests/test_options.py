@@ -28,11 +28,17 @@ def test_default_is_locked():
         ("extract.top_k", 0, "extract.top_k must be at least 1"),
         ("extract.eta", 1.5, r"extract.eta must be in \[0, 1\]"),
         ("extract.descriptor", "clip", "extract.descriptor must be pixel, got 'clip'"),
-        ("labels.source", "oracle", "labels.source must be classifier or clusters, got 'oracle'"),
+        ("labels.source", "oracle", "labels.source must be one of classifier, clusters, dataset, random, got 'oracle'"),
+        ("labels.targets", "firm", "labels.targets must be one of soft, hard, got 'firm'"),
+        ("labels.descriptor", "clip", "labels.descriptor must be one of '', pixel, sscd, teacher, got 'clip'"),
+        ("labels.temperature", 0.0, "labels.temperature must be above 0"),
+        ("methods", ("best",), "methods: a row of Table 1 must be one of random, ol_ti, .* got 'best'"),
+        ("methods", ("side", "side"), "methods must be without repetitions"),
         ("labels.num_clusters", 1, "labels.num_clusters must be at least 2"),
         ("labels.cohesion", 2.0, "labels.cohesion must be a cosine"),
         ("classifier.arch", "vgg", "classifier.arch must be one of resnet34, .* got 'vgg'"),
-        ("classifier.guide", "none", "classifier.guide must be time_dependent, got 'none'"),
+        ("classifier.guide", "clip", "classifier.guide must be one of time_dependent, .* got 'clip'"),
+        ("classifier.guide", "none", "classifier.guide='none' allows λ = 0 only, got extract.scales"),
         ("classifier.train.num_steps", 0, "classifier.train.num_steps must be at least 1, got 0"),
         ("target.source", "steal", "target.source must be train or load, got 'steal'"),
         ("target.path", "", "target.path is empty"),
@@ -90,3 +96,35 @@ def test_bad_bands_are_named(bands, message):
 
 def test_touching_bands_are_fine():
     assert check_bands((("low", 0.4, 0.5), ("high", 0.5, 1.0))) is None
+
+
+def options(**changes):
+    config = orl.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict(changes)
+    return AuditOptions.from_config(config)
+
+
+def test_methods_are_the_rows_of_table_1():
+    rows = options(methods=("random", "ol_ti", "side", "random_labels")).rows()
+    chosen = {name: (row.labels.source, row.classifier.guide, row.extract.scales) for name, row in rows.items()}
+    assert chosen == {
+        "ol_ti": ("dataset", "time_independent", (0.0, 1.0, 5.0, 9.0)),
+        "side": ("classifier", "time_dependent", (1.0, 5.0, 9.0)),
+        "random_labels": ("random", "time_dependent", (1.0, 5.0, 9.0)),
+    }
+
+
+def test_one_method_is_one_config_value():
+    assert options(methods=("random",)).rows()["random"].extract.scales == (0.0,)
+    row = options(methods=("ol_ti",)).rows()["ol_ti"]
+    assert (row.labels.source, row.classifier.guide) == ("dataset", "time_independent")
+    assert list(options().rows()) == ["side"]
+    assert list(options(**{"labels.source": "clusters", "labels.num_clusters": 4}).rows()) == ["side_clusters"]
+
+
+def test_methods_that_lack_their_scale_are_refused():
+    with pytest.raises(ValueError, match="methods has 'random', but extract.scales .* lacks its λ, 0"):
+        options(**{"methods": ("random", "side"), "extract.scales": (5.0,)})
+    with pytest.raises(ValueError, match="needs a λ above 0 in extract.scales"):
+        options(**{"methods": ("side",), "extract.scales": (0.0,)})

@@ -14,6 +14,7 @@ from configs import smoke
 from side_jax import pipeline, training
 from side_jax.artifacts import MANIFEST, AuditError
 from side_jax.extraction import sweep
+from side_jax.surrogate.classifier import load_variables
 from side_jax.training import TrainingDiverged
 
 pytestmark = pytest.mark.optax
@@ -169,6 +170,76 @@ def test_more_scales_and_images_extend_a_sweep(finished, copy, monkeypatch):
     assert table.slice(0, 12).equals(results(finished)[0].slice(0, 12))
 
 
+CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
+METHODS = ("random", "side", "ol_ti", "random_labels")
+
+
+def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
+    """The finished audit is SIDE's: its stages are skipped, and each other row is made beside it."""
+    pipeline.run(smoke_config(methods=METHODS), copy)
+    table, metrics = results(copy)
+    expected, before = results(finished)
+    assert metrics["scales"] == before["scales"]
+    assert [row["method"] for row in metrics["table1"]] == list(METHODS)
+    assert [row["method"] for row in before["table1"]] == ["random", "side"]
+    assert metrics["table1"][:2] == before["table1"]
+    assert all(row["gain"] for row in metrics["table1"][1:])
+    assert set(table["method"].to_pylist()) == set(METHODS)
+    assert table.slice(0, len(expected)).equals(expected)
+    assert not (copy / "methods" / "ol_ti" / "extract" / "scale=00.00").exists()
+    assert not (copy / "methods" / "ol_ti" / "extract" / "train_descriptors.zarr").exists()
+    facts = json.loads((copy / "methods" / "random_labels" / "labels" / MANIFEST).read_text())["facts"]
+    assert facts["num_classes"] == facts["num_images"] == 16
+    facts = json.loads((copy / "methods" / "ol_ti" / "classifier" / MANIFEST).read_text())["facts"]
+    assert (facts["guide"], facts["num_classes"]) == ("time_independent", 40)
+    assert "Table 1" in (copy / "report.html").read_text()
+    remove(copy / "methods" / "ol_ti" / "extract")
+    remove(copy / "report" / MANIFEST)
+    pipeline.run(smoke_config(methods=METHODS), copy)
+    assert results(copy)[0].equals(table)
+    assert results(copy)[1]["table1"] == metrics["table1"]
+
+
+def test_unguided_audit_makes_no_surrogate(copy):
+    for folder in ("synthetic", "labels", "classifier", "extract", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(methods=("random",)), copy)
+    assert not any((copy / folder).exists() for folder in ("synthetic", "labels", "classifier"))
+    table, metrics = results(copy)
+    assert len(table) == 12
+    assert metrics["guided_against_random"] is None
+    assert "Random" in (copy / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "guide", "num_classes"),
+    [
+        ({"classifier.guide": "time_independent"}, "time_independent", 40),  # the teacher itself
+        ({"labels.targets": "hard"}, "time_dependent", 40),
+        ({"labels.source": "dataset"}, "time_dependent", 40),
+        ({"labels.targets": "hard", "classifier.guide": "time_independent"} | CLUSTERS, "time_independent", 4),
+    ],
+)
+def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
+    for folder in ("labels", "classifier", "extract", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**changes), copy, stages=("label", "distill"))
+    classifier = side_jax.load_classifier(copy)
+    assert classifier.net.time_conditioned == (guide == "time_dependent")
+    logs = classifier.log_prob(np.zeros((1, 16, 16, 1), np.float32), np.zeros(1, np.int32))
+    assert logs.shape == (1, num_classes)
+    np.testing.assert_allclose(np.exp(logs).sum(), 1, rtol=1e-5)
+
+
+def test_time_independent_guide_is_the_teacher(copy):
+    for folder in ("classifier", "extract", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**{"classifier.guide": "time_independent"}), copy, stages=("distill",))
+    guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
+    for ours, theirs in zip(jax.tree.leaves(guide), jax.tree.leaves(teacher), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
     shutil.rmtree(copy / "extract")
     pipeline.run(smoke_config(**{"extract.save_images": False}), copy)
@@ -281,9 +352,6 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
         smoke_config(**{f"dataset.{k}": v for k, v in options.items()} | CLUSTERS), tmp_path / "run"
     )
     assert len(audit.split.train) == len(audit.split.heldout) == 12
-
-
-CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
 
 
 @pytest.mark.parametrize(

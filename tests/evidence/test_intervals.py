@@ -93,3 +93,44 @@ def test_paired_shares_by_mcnemar():
     assert estimate.low < 0.07 < estimate.high
     assert p == pytest.approx(20 / 512)
     assert intervals.share_difference(hits, hits)[1] == 1
+
+
+def test_sweep_of_one_scale_is_that_scale():
+    rng = np.random.default_rng(0)
+    found = found_lists(rng, np.full(30, 0.02), 100)
+    assert intervals.mean_unique_share([found]) == intervals.unique_share(found)
+    assert intervals.mean_unique_share([found, found]) == intervals.unique_share(found)
+
+
+def test_mean_share_by_hand():
+    """Two λ over four images, hits (1, 1), (1, 0), (0, 0), (0, 0): mean 3/8."""
+    hits = np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool)
+    assert intervals.mean_share(hits).value == 3 / 8
+    assert intervals.mean_share(~np.ones((2, 50), bool)).high == pytest.approx(1 - 0.025 ** (1 / 50))
+
+
+def test_difference_over_a_sweep_rejects_rarely_if_there_is_none():
+    """Four λ and a baseline of one distribution: 5 % of p values below .05, within chance."""
+    p, n, rng, rejected = np.full(50, 0.004), 200, np.random.default_rng(4), np.zeros(2)
+    for _ in range(60):
+        draws = np.array([[f[0] if len(f) else -1 for f in found_lists(rng, p, n)] for _ in range(5)])
+        rejected += [
+            intervals.share_difference(draws[1:] >= 0, draws[0] >= 0)[1] < 0.05,
+            intervals.unique_difference(draws[1:], draws[0])[1] < 0.05,
+        ]
+    assert (rejected <= 8).all()
+
+
+def test_gain_at_every_scale_is_seen():
+    winners = np.stack([np.where(np.arange(160) < 12, np.arange(160), -1)] * 3)
+    none = np.full(160, -1)
+    estimate, p = intervals.unique_difference(winners, none)
+    assert (estimate.value, p < 0.01) == (12 / 160, True)
+    estimate, p = intervals.share_difference(winners >= 0, none >= 0)
+    assert (estimate.value, p < 0.01) == (12 / 160, True)
+
+
+def test_shares_that_never_differ_still_have_an_interval():
+    estimate, p = intervals.share_difference(np.zeros(50, bool), np.zeros(50, bool))
+    assert estimate.low < 0 < estimate.high
+    assert p == 1

@@ -5,6 +5,7 @@ import pytest
 from side_jax.artifacts import plain
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.evidence.table import table1
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
@@ -44,6 +45,8 @@ def metrics(copies, heldout=True, guided_copies=None):
             "guided_mean": {f"{b[0]}/{s}": 0.1 for b in BANDS for s in ("ams", "ums", "ums_all")},
             "heldout_photos": real if heldout else None,
             "guided_against_random": compared,
+            "method": "side",
+            "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
 
@@ -56,13 +59,20 @@ FACTS = {
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
         "seed": 0,
         "synthesize": {"num_images": 8},
-        "classifier": {"arch": "resnet10_tiny"},
+        "classifier": {"arch": "resnet10_tiny", "guide": "time_dependent"},
     },
     "provenance": {"versions": {"side_jax": "0"}, "config_hash": "abc", "commit": None},
     "stages": {
         "synthesize": {"facts": {"num_images": 8}},
-        "label": {"facts": {"source": "classifier", "num_classes": 4}},
-        "distill": {"facts": {"agreement": {"0": 1.0, "500": 0.5}, "agreement_images": 8, "num_classes": 4}},
+        "label": {"facts": {"source": "classifier", "targets": "soft", "num_images": 8, "num_classes": 4}},
+        "distill": {
+            "facts": {
+                "agreement": {"0": 1.0, "500": 0.5},
+                "agreement_images": 8,
+                "agreement_trained_on": False,
+                "num_classes": 4,
+            }
+        },
     },
 }
 

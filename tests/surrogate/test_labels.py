@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.surrogate.labels import classifier_labels, cluster_labels
+from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, unique_labels
 
 
 def unit(rows):
@@ -23,12 +23,41 @@ def test_clusters_are_found_and_loose_ones_dropped(blobs):
     labels = cluster_labels(blobs, 3, 0.7, seed=0)
     assert labels.kept.sum() == 2
     assert labels.probs.shape == (50, 2)
-    np.testing.assert_array_equal(labels.probs.sum(1), 1)
-    first, second = labels.probs[:20].argmax(1), labels.probs[20:40].argmax(1)
+    np.testing.assert_allclose(labels.probs.sum(1), 1, rtol=1e-6)
+    first, second = labels.labels[:20], labels.labels[20:40]
     assert len(set(first)) == len(set(second)) == 1
     assert first[0] != second[0]
     assert (labels.cohesion[labels.kept] > 0.9).all()
     assert (labels.cohesion[~labels.kept] < 0.7).all()
+
+
+def test_soft_cluster_labels_by_hand(blobs):
+    """Two points at cosines 1 and 0 to two centres: softmax((1, 0) / τ) = 1 / (1 + e^(−1/τ))."""
+    points = np.eye(2, dtype=np.float32)
+    labels = cluster_labels(points, 2, 0.5, seed=0, temperature=0.5)
+    np.testing.assert_allclose(labels.probs.max(1), 1 / (1 + np.exp(-2)), rtol=1e-6)
+    np.testing.assert_allclose(labels.cohesion, 1, rtol=1e-6)
+
+
+def test_images_of_a_dropped_cluster_go_to_the_nearest_that_survives(blobs):
+    """The loose cloud's images end in one of the two tight clusters, whichever centre is nearer."""
+    labels = cluster_labels(blobs, 3, 0.7, seed=0)
+    tight = [blobs[:20].mean(0), blobs[20:40].mean(0)]
+    nearest = np.argmax(blobs[40:] @ unit(np.stack(tight)).T, axis=1)
+    expected = np.array([labels.labels[0], labels.labels[20]])[nearest]
+    np.testing.assert_array_equal(labels.labels[40:], expected)
+
+
+def test_random_labels_are_one_class_for_each_image():
+    labels = unique_labels(5)
+    assert labels.num_classes == 5
+    np.testing.assert_array_equal(labels.targets, [0, 1, 2, 3, 4])
+
+
+def test_hardened_labels_are_the_most_probable_class():
+    labels = Labels.soft(np.array([[0.2, 0.8], [0.6, 0.4]], np.float32))
+    assert labels.targets.dtype == np.float32
+    np.testing.assert_array_equal(labels.hardened().targets, [1, 0])
 
 
 def test_cohesion_minus_one_keeps_every_cluster(blobs):
