@@ -38,12 +38,12 @@ class Target:
         size = self.unet.sample_size
         if size is None:
             raise ValueError("the target's config has no sample_size; add it to its config.json")
-        return (size, size, self.unet.out_channels)
+        return (size, size, self.unet.in_channels)
 
     def eps(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
         """The predicted noise ε_θ(x_t, t): float32 [N, H, W, C], int32 [N] -> float32 [N, H, W, C]. Pure, jittable."""
         eps: Any = self.unet.apply({"params": self.params}, x_t, t)
-        return eps
+        return eps[..., : self.unet.in_channels]  # what a learned variance adds is not for DDIM
 
 
 def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:

@@ -19,6 +19,7 @@ from side_jax.target import Target
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
+NOT_IN_DIFFUSERS = ("num_attention_heads", "time_proj_dim")  # fields of UNet
 
 # Options of UNet2DModel and its schedulers that must have exactly this value if present: no other is implemented.
 _UNET_FIXED: dict[str, Any] = {
@@ -47,7 +48,17 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def save_target(target: Target, directory: epath.PathLike) -> None:
-    """Writes a pipeline directory that diffusers itself loads (`DDIMPipeline.from_pretrained`)."""
+    """Writes a pipeline directory that diffusers itself loads (`DDIMPipeline.from_pretrained`).
+
+    Raises:
+      ValueError: if the architecture uses a field that diffusers does not have, before anything is written.
+    """
+    for name in NOT_IN_DIFFUSERS:
+        if getattr(target.unet, name) is not None:
+            raise ValueError(
+                f"diffusers' UNet2DModel has no {name}={getattr(target.unet, name)!r}; a model that needs it (a"
+                " guided-diffusion one) cannot be written as a diffusers directory"
+            )
     root = epath.Path(directory)
     unet = {f.name: getattr(target.unet, f.name) for f in _unet_fields()}
     write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **unet})
@@ -100,7 +111,7 @@ def load_target(directory: epath.PathLike) -> Target:
 
 
 def _unet_fields() -> list[Any]:
-    return [f for f in dataclasses.fields(UNet) if f.name not in ("parent", "name")]
+    return [f for f in dataclasses.fields(UNet) if f.name not in ("parent", "name", *NOT_IN_DIFFUSERS)]
 
 
 def _checked(config: Any, root: epath.Path, part: str, classes: tuple[str, ...], fixed: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from side_jax.artifacts import file_hash, fingerprint, plain
-from side_jax.interop import diffusers
+from side_jax.interop import diffusers, guided_diffusion
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, train_spec
 from side_jax.target import Target, target_loss
@@ -18,6 +18,9 @@ def target_spec(audit: Audit) -> dict[str, Any]:
     options = audit.options.target
     if options.source == "load":
         root = model_directory(options.path)
+        if guided_diffusion.is_weights(root):
+            parts = guided_diffusion.files(root)
+            return {"source": "load", "files": {part.name: file_hash(part) for part in parts}}
         files = (f"unet/{diffusers.WEIGHTS}", "unet/config.json", "scheduler/scheduler_config.json")
         return {"source": "load", "files": {name: file_hash(root / name) for name in files}}
     return {
