@@ -7,42 +7,31 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
+import side_jax
+from configs import smoke
 from side_jax import load_target
 from side_jax.interop.diffusers import save_target
 from side_jax.interop.guided_diffusion import Flags, files, state_dict_name, variable_shapes
 from side_jax.interop.state_dict import to_torch
-from tests.golden.weights import make_weights
+from tests.golden.ours import GOLDEN, write_adm
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "adm"
 MODELS = ["legacy", "updown", "new_order"]
 
 
-def write(folder, name, change=None, flags=None):
-    """A golden model as its two files; `change` edits its tensors, `flags` its flags."""
-    golden = np.load(GOLDEN / f"{name}.npz")
-    tensors = make_weights({key: tuple(shape) for key, shape in json.loads(str(golden["shapes"])).items()})
-    if change:
-        change(tensors)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps(json.loads(str(golden["flags"])) | (flags or {})))
-    return folder / "model.safetensors"
-
-
 def difference(file, name):
-    golden = np.load(GOLDEN / f"{name}.npz")
+    golden = np.load(GOLDEN / "adm" / f"{name}.npz")
     eps = jax.jit(load_target(file).eps)(golden["x"], golden["t"])
     return float(np.abs(eps - golden["output"][..., :3]).max())
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_equal_adm(name, tmp_path):
-    assert difference(write(tmp_path, name), name) <= 1e-4
+    assert difference(write_adm(tmp_path, name), name) <= 1e-4
 
 
 def test_the_order_of_query_key_and_value_is_heeded(tmp_path):
-    assert difference(write(tmp_path, "new_order", flags={"use_new_attention_order": False}), "new_order") > 1e-2
+    assert difference(write_adm(tmp_path, "new_order", flags={"use_new_attention_order": False}), "new_order") > 1e-2
 
 
 # The README's flags without what has no effect, as the command line has them; the number of parameters and a hash of
@@ -80,7 +69,7 @@ def test_missing_extra_and_misshapen_weights_are_listed_under_the_files_own_name
         tensors["label_emb.weight"] = np.zeros((10, 128), np.float32)
         tensors["out.2.bias"] = np.zeros(6, np.float32)
 
-    file = write(tmp_path, "legacy", damage)
+    file = write_adm(tmp_path, "legacy", damage)
     with pytest.raises(
         ValueError,
         match="flags in model.json, does not fit .* 3 keys: missing middle_block.1.qkv.bias; extra label_emb.weight;"
@@ -90,7 +79,7 @@ def test_missing_extra_and_misshapen_weights_are_listed_under_the_files_own_name
 
 
 def test_missing_flags_are_asked_for_with_an_example(tmp_path):
-    file = write(tmp_path, "legacy")
+    file = write_adm(tmp_path, "legacy")
     (tmp_path / "model.json").unlink()
     with pytest.raises(ValueError, match=r'model.json is missing: write .* such as \{"image_size": 256,') as caught:
         load_target(file)
@@ -121,14 +110,14 @@ def test_missing_flags_are_asked_for_with_an_example(tmp_path):
 )
 def test_unusable_flags_are_refused_by_name(tmp_path, flags, message):
     with pytest.raises(ValueError, match=message) as caught:
-        load_target(write(tmp_path, "legacy", flags=flags))
+        load_target(write_adm(tmp_path, "legacy", flags=flags))
     assert str(tmp_path / "model.json") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", ["[1]", "{"])
 def test_flags_that_are_no_json_object_are_refused(tmp_path, content):
-    file = write(tmp_path, "legacy")
+    file = write_adm(tmp_path, "legacy")
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(ValueError, match="model.json (must hold an object|is not readable as JSON)"):
         load_target(file)
@@ -152,13 +141,13 @@ def test_linear_schedule_is_scaled_to_the_number_of_steps():
 
 def test_heads_that_diffusers_cannot_express_are_refused_on_saving(tmp_path):
     with pytest.raises(ValueError, match="num_attention_heads=4"):
-        save_target(load_target(write(tmp_path, "legacy")), tmp_path / "saved")
+        save_target(load_target(write_adm(tmp_path, "legacy")), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
 
 def test_a_half_wide_first_level_is_refused_on_saving(tmp_path):
     with pytest.raises(ValueError, match="time_proj_dim=64"):
-        save_target(load_target(write(tmp_path, "new_order")), tmp_path / "saved")
+        save_target(load_target(write_adm(tmp_path, "new_order")), tmp_path / "saved")
 
 
 def test_a_pickle_is_not_executed(tmp_path):
@@ -166,8 +155,19 @@ def test_a_pickle_is_not_executed(tmp_path):
         def __reduce__(self):
             return Path.touch, (tmp_path / "executed",)
 
-    write(tmp_path, "legacy")
+    write_adm(tmp_path, "legacy")
     (tmp_path / "model.pt").write_bytes(pickle.dumps({"out.2.bias": Touch()}))
     with pytest.raises(ValueError, match=r"model.pt is (refused|a torch file; reading it needs torch)"):
         load_target(tmp_path / "model.pt")
     assert not (tmp_path / "executed").exists()
+
+
+def test_an_audit_takes_the_file_and_knows_it_by_its_weights_and_flags(tmp_path):
+    file, config = write_adm(tmp_path, "legacy"), smoke.get_config()
+    config.dataset.channels, config.target.source, config.target.path = 3, "load", str(file)
+    workdir = side_jax.run(config, tmp_path / "run", stages=("target",))
+    assert load_target(workdir).image_shape == (16, 16, 3)
+    assert json.loads((workdir / "target" / "spec.json").read_text())["files"].keys() == {
+        "model.safetensors",
+        "model.json",
+    }
