@@ -141,16 +141,29 @@ class UNet(nn.Module):
     norm_eps: float = 1e-5
     resnet_time_scale_shift: str = "default"
     add_attention: bool = True
+    num_class_embeds: int | None = None
 
     @nn.compact
-    def __call__(self, x_t: jax.Array, t: jax.Array, deterministic: bool = True) -> jax.Array:
-        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng."""
+    def __call__(
+        self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
+
+        `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
+        """
+        if (classes is None) != (self.num_class_embeds is None):
+            needed = (
+                f"needs classes in 0 … {self.num_class_embeds - 1}" if self.num_class_embeds else "takes no classes"
+            )
+            raise ValueError(f"a UNet with num_class_embeds={self.num_class_embeds} {needed}, got {classes}")
         if self.center_input_sample:
             x_t = 2 * x_t - 1
         scale_shift = self.resnet_time_scale_shift == "scale_shift"
         options = BlockOptions(self.norm_num_groups, self.norm_eps, self.attention_head_dim, scale_shift, self.dropout)
         emb = timestep_embedding(t, self.block_out_channels[0], self.flip_sin_to_cos, self.freq_shift)
         emb = TimestepMLP(self.time_embedding_dim or 4 * self.block_out_channels[0], name="time_embedding")(emb)
+        if self.num_class_embeds is not None:
+            emb = emb + nn.Embed(self.num_class_embeds, emb.shape[-1], name="class_embedding")(classes)
 
         h = Conv(self.block_out_channels[0], name="conv_in")(x_t)
         skips = [h]
@@ -189,6 +202,7 @@ class UNet(nn.Module):
 
 def check_unet(unet: UNet, image_size: int, channels: int) -> None:
     """Raises `ValueError`, naming the option, if `unet` cannot denoise [N, image_size, image_size, channels]."""
+    _check_values(unet)
     levels = len(unet.block_out_channels)
     for name, kinds, known in (
         ("down_block_types", unet.down_block_types, DOWN_BLOCKS),
@@ -199,15 +213,6 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         unknown = [kind for kind in kinds if kind not in known]
         if unknown:
             raise ValueError(f"unet.{name}: {unknown[0]!r} is not supported; known: {', '.join(known)}")
-    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
-        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
-        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
-        ("downsample_padding", unet.downsample_padding, (0, 1)),
-    )
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")
     stride = 2 ** (levels - 1)
     if image_size % stride:
         raise ValueError(
@@ -228,8 +233,29 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         raise ValueError(
             f"unet.attention_head_dim {head_dim} does not fit an attention block of {min(attending)} channels"
         )
-    if unet.in_channels != channels or unet.out_channels != channels:
+    # Twice the channels: a learned variance beside the mean.
+    if unet.in_channels != channels or unet.out_channels not in (channels, 2 * channels):
         raise ValueError(
             f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
             " (dataset.channels)"
         )
+
+
+def _check_values(unet: UNet) -> None:
+    """The checks of single options."""
+    for name, count in (
+        ("block_out_channels", len(unet.block_out_channels)),
+        ("layers_per_block", unet.layers_per_block),
+        ("num_class_embeds", 1 if unet.num_class_embeds is None else unet.num_class_embeds),
+    ):
+        if count < 1:
+            raise ValueError(f"unet.{name} must give at least 1, got {getattr(unet, name)!r}")
+    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
+        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
+        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
+        ("downsample_padding", unet.downsample_padding, (0, 1)),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")

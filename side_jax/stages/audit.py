@@ -31,7 +31,7 @@ def load_target(path: epath.PathLike) -> Target:
     """Reads a diffusion model.
 
     Args:
-      path: a diffusers pipeline directory (`unet/`, `scheduler/`), or the workdir of an audit.
+      path: a diffusers directory (a DDPM or DDIM pipeline, or a UNet2DModel), or the workdir of an audit.
 
     Raises:
       ValueError: if there is neither, or what is there does not fit together; names the file or option.

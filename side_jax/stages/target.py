@@ -18,8 +18,8 @@ def target_spec(audit: Audit) -> dict[str, Any]:
     options = audit.options.target
     if options.source == "load":
         root = model_directory(options.path)
-        files = (f"unet/{diffusers.WEIGHTS}", "unet/config.json", "scheduler/scheduler_config.json")
-        return {"source": "load", "files": {name: file_hash(root / name) for name in files}}
+        files = diffusers.files(root)
+        return {"source": "load", "files": {str(file.relative_to(root)): file_hash(file) for file in files}}
     return {
         "source": "train",
         "seed": audit.options.seed,
@@ -71,5 +71,6 @@ def target(audit: Audit) -> dict[str, Any]:
         "seconds": seconds,
     }
     weights = state.ema if train.ema_power > 0 else state.params
-    diffusers.save_target(Target(unet, weights, schedule, options.target.clip_x0, facts), directory / EXPORT)
+    clip_x0 = 1.0 if options.target.clip_x0 else None
+    diffusers.save_target(Target(unet, weights, schedule, clip_x0, facts), directory / EXPORT)
     return {"source": "train", **facts}
