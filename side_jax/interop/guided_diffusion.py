@@ -36,6 +36,7 @@ _WITHOUT_EFFECT = (
 _CHANNEL_MULT = {64: "1,2,3,4", 128: "1,1,2,3,4", 256: "1,1,2,2,4,4", 512: "0.5,1,1,2,2,4,4"}  # by image_size
 _TRUE, _FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")
 _GROUPS = 32  # of every normalisation
+_CLASSES = 1000  # of a class_cond model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +90,6 @@ class Flags:
 
     def check(self) -> None:
         """Raises `ValueError`, naming the flag, on a value that has no counterpart here."""
-        if self.class_cond:
-            raise ValueError("class_cond=True is not supported; only models without classes are")
-        if self.predict_xstart:
-            raise ValueError("predict_xstart=True is not supported; only models of the noise are")
         if self.num_head_channels == -1 and self.num_heads_upsample not in (-1, self.num_heads):
             raise ValueError(
                 f"num_heads_upsample {self.num_heads_upsample} beside num_heads {self.num_heads} is not supported"
@@ -142,16 +139,17 @@ class Flags:
             norm_num_groups=_GROUPS,
             attn_norm_num_groups=_GROUPS,
             resnet_time_scale_shift="scale_shift" if self.use_scale_shift_norm else "default",
+            num_class_embeds=_CLASSES if self.class_cond else None,
             time_proj_dim=None if widths[0] == self.num_channels else self.num_channels,
         )
 
     def schedule(self) -> Schedule:
         """The noise schedule."""
-        steps = self.diffusion_steps
+        steps, prediction = self.diffusion_steps, "sample" if self.predict_xstart else "epsilon"
         if self.noise_schedule == "cosine":
-            return Schedule(steps, beta_schedule="squaredcos_cap_v2")
-        scale = 1000 / steps  # the same ᾱ_T for any number of steps
-        return Schedule(steps, scale * 1e-4, scale * 0.02)
+            return Schedule(steps, beta_schedule="squaredcos_cap_v2", prediction_type=prediction)
+        scale = 1000 / steps  # about the same ᾱ_T for any number of steps
+        return Schedule(steps, scale * 1e-4, scale * 0.02, prediction_type=prediction)
 
 
 def is_weights(path: epath.PathLike) -> bool:
@@ -201,6 +199,7 @@ _OUTSIDE = {
     "conv_in": "input_blocks.0.0",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "class_embedding": "label_emb",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
 }
@@ -209,7 +208,7 @@ _OUTSIDE = {
 def state_dict_name(path: Path, unet: UNet) -> str:
     """Flax path -> ADM's key: ("mid_block", "attentions_0", "qkv", "kernel") -> "middle_block.1.qkv.weight"."""
     *modules, leaf = path
-    leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
+    leaf = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(leaf, leaf)
     if ".".join(modules) in _OUTSIDE:
         return f"{_OUTSIDE['.'.join(modules)]}.{leaf}"
     block, layer, *rest = modules

@@ -151,12 +151,23 @@ class UNet(nn.Module):
     norm_eps: float = 1e-5
     resnet_time_scale_shift: str = "default"
     add_attention: bool = True
+    num_class_embeds: int | None = None
     num_attention_heads: int | None = None
     time_proj_dim: int | None = None
 
     @nn.compact
-    def __call__(self, x_t: jax.Array, t: jax.Array, deterministic: bool = True) -> jax.Array:
-        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng."""
+    def __call__(
+        self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
+
+        `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
+        """
+        if (classes is None) != (self.num_class_embeds is None):
+            needed = (
+                f"needs classes in 0 … {self.num_class_embeds - 1}" if self.num_class_embeds else "takes no classes"
+            )
+            raise ValueError(f"a UNet with num_class_embeds={self.num_class_embeds} {needed}, got {classes}")
         if self.center_input_sample:
             x_t = 2 * x_t - 1
         scale_shift = self.resnet_time_scale_shift == "scale_shift"
@@ -171,6 +182,8 @@ class UNet(nn.Module):
         time_proj_dim = self.time_proj_dim or self.block_out_channels[0]
         emb = timestep_embedding(t, time_proj_dim, self.flip_sin_to_cos, self.freq_shift)
         emb = TimestepMLP(self.time_embedding_dim or 4 * self.block_out_channels[0], name="time_embedding")(emb)
+        if self.num_class_embeds is not None:
+            emb = emb + nn.Embed(self.num_class_embeds, emb.shape[-1], name="class_embedding")(classes)
 
         h = Conv(self.block_out_channels[0], name="conv_in")(x_t)
         skips = [h]
@@ -218,6 +231,7 @@ def resampling(kind: str, chosen: str) -> str:
 
 def check_unet(unet: UNet, image_size: int, channels: int) -> None:
     """Raises `ValueError`, naming the option, if `unet` cannot denoise [N, image_size, image_size, channels]."""
+    _check_values(unet)
     levels = len(unet.block_out_channels)
     for name, kinds, known in (
         ("down_block_types", unet.down_block_types, DOWN_BLOCKS),
@@ -228,15 +242,6 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         unknown = [kind for kind in kinds if kind not in known]
         if unknown:
             raise ValueError(f"unet.{name}: {unknown[0]!r} is not supported; known: {', '.join(known)}")
-    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
-        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
-        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
-        ("downsample_padding", unet.downsample_padding, (0, 1)),
-    )
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")
     stride = 2 ** (levels - 1)
     if image_size % stride:
         raise ValueError(
@@ -247,6 +252,7 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         if unet.norm_num_groups < 1 or width % unet.norm_num_groups:
             raise ValueError(f"unet.norm_num_groups {unet.norm_num_groups} does not divide block_out_channels {width}")
     _check_attention(unet)
+    # Twice the channels: a learned variance beside the mean.
     if unet.in_channels != channels or unet.out_channels not in (channels, 2 * channels):
         raise ValueError(
             f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
@@ -269,3 +275,23 @@ def _check_attention(unet: UNet) -> None:
         )
     if heads is not None and not all(heads >= 1 and width % heads == 0 for width in attending):
         raise ValueError(f"unet.num_attention_heads {heads} does not divide attention blocks of {attending} channels")
+
+
+def _check_values(unet: UNet) -> None:
+    """The checks of single options."""
+    for name, count in (
+        ("block_out_channels", len(unet.block_out_channels)),
+        ("layers_per_block", unet.layers_per_block),
+        ("num_class_embeds", 1 if unet.num_class_embeds is None else unet.num_class_embeds),
+    ):
+        if count < 1:
+            raise ValueError(f"unet.{name} must give at least 1, got {getattr(unet, name)!r}")
+    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
+        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
+        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
+        ("downsample_padding", unet.downsample_padding, (0, 1)),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")

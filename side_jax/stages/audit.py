@@ -31,14 +31,21 @@ def load_target(path: epath.PathLike) -> Target:
     """Reads a diffusion model.
 
     Args:
-      path: a diffusers pipeline directory (`unet/`, `scheduler/`), a guided-diffusion state dict (`.pt`, `.pth`,
-        `.safetensors`) with its flags beside it (`.json`), or the workdir of an audit.
+      path: a diffusers directory (a DDPM or DDIM pipeline, or a UNet2DModel), a guided-diffusion state dict (`.pt`,
+        `.pth`, `.safetensors`) with its flags beside it (`.json`), or the workdir of an audit.
 
     Raises:
       ValueError: if there is neither, or what is there does not fit together; names the file or option.
     """
     root = model_directory(path)
     return guided_diffusion.load_target(root) if guided_diffusion.is_weights(root) else diffusers.load_target(root)
+
+
+def model_files(root: epath.Path) -> dict[str, epath.Path]:
+    """Name -> file, of all that defines the model that `model_directory` found."""
+    if guided_diffusion.is_weights(root):
+        return {file.name: file for file in guided_diffusion.files(root)}
+    return {str(file.relative_to(root)): file for file in diffusers.files(root)}
 
 
 def model_directory(path: epath.PathLike) -> epath.Path:

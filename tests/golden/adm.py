@@ -32,6 +32,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "attention_resolutions": "8",
         "resblock_updown": True,
         "learn_sigma": True,
+        "class_cond": True,
     },
     "new_order": {
         "image_size": 16,
@@ -110,7 +111,7 @@ class Resample(nn.Module):
 
 
 class ADM(nn.Module):
-    """(x_t [N, 3, H, W], t [N]) -> [N, 3 or 6, H, W]."""
+    """(x_t [N, 3, H, W], t [N], classes [N] of a conditional model) -> [N, 3 or 6, H, W]."""
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class ADM(nn.Module):
         resblock_updown: bool = False,
         use_new_attention_order: bool = False,
         learn_sigma: bool = False,
+        class_cond: bool = False,
     ):
         super().__init__()
         self.num_channels, time = num_channels, 4 * num_channels
@@ -144,6 +146,8 @@ class ADM(nn.Module):
             return Resample(channels, up)
 
         self.time_embed = nn.Sequential(nn.Linear(num_channels, time), nn.SiLU(), nn.Linear(time, time))
+        if class_cond:
+            self.label_emb = nn.Embedding(1000, time)
         h = widths[0]
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, h, 3, padding=1)])])
         skips = [h]
@@ -166,10 +170,12 @@ class ADM(nn.Module):
                 h = width
         self.out = nn.Sequential(norm(h), nn.SiLU(), nn.Conv2d(h, 6 if learn_sigma else 3, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, classes: Tensor | None = None) -> Tensor:
         half = self.num_channels // 2
         angles = t[:, None].float() * torch.exp(-math.log(10_000) * torch.arange(half) / half)
         emb = self.time_embed(torch.cat([angles.cos(), angles.sin()], dim=1))
+        if classes is not None:
+            emb = emb + self.label_emb(classes)
         h, skips = self.input_blocks[0][0](x), []
         skips.append(h)
         for layers in self.input_blocks[1:]:
@@ -194,10 +200,12 @@ def build(name: str, seed: int) -> ADM:
 
 
 def evaluate(name: str, seed: int) -> dict[str, np.ndarray]:
-    """Inputs drawn from the seed, and what the network makes of them: NHWC."""
-    rng = np.random.RandomState(seed)
+    """Inputs drawn from the seed, and what the network makes of them: NHWC. Without classes, `classes` is empty."""
+    rng, conditional = np.random.RandomState(seed), MODELS[name].get("class_cond", False)
     size = MODELS[name]["image_size"]
     x, t = rng.standard_normal((2, size, size, 3)).astype(np.float32), rng.randint(0, 1000, 2).astype(np.int32)
+    classes = rng.randint(0, 1000, 2 if conditional else 0).astype(np.int32)
+    given = torch.from_numpy(classes) if conditional else None
     with torch.no_grad():
-        output = build(name, seed)(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(t))
-    return {"x": x, "t": t, "output": output.permute(0, 2, 3, 1).numpy()}
+        output = build(name, seed)(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(t), given)
+    return {"x": x, "t": t, "classes": classes, "output": output.permute(0, 2, 3, 1).numpy()}

@@ -43,6 +43,12 @@ def write_adm(folder, name, change=None, flags=None, seed=0):
     return folder / "model.safetensors"
 
 
+def adm_noise(file, drawn):
+    """ε of a guided-diffusion file for the inputs of tests/golden/adm.py."""
+    classes = drawn["classes"] if len(drawn["classes"]) else None
+    return jax.jit(side_jax.load_target(file).eps)(drawn["x"], drawn["t"], classes)
+
+
 def student(seed):
     """The student of tests/golden/student.py: same architecture, same weights."""
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)

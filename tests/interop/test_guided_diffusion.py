@@ -4,7 +4,6 @@ import math
 import pickle
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,45 +13,49 @@ from side_jax import load_target
 from side_jax.interop.diffusers import save_target
 from side_jax.interop.guided_diffusion import Flags, files, state_dict_name, variable_shapes
 from side_jax.interop.state_dict import to_torch
-from tests.golden.ours import GOLDEN, write_adm
+from tests.golden.ours import GOLDEN, adm_noise, difference, write_adm
 
 MODELS = ["legacy", "updown", "new_order"]
 
 
-def difference(file, name):
-    golden = np.load(GOLDEN / "adm" / f"{name}.npz")
-    eps = jax.jit(load_target(file).eps)(golden["x"], golden["t"])
-    return float(np.abs(eps - golden["output"][..., :3]).max())
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_equal_adm(name, tmp_path):
-    assert difference(write_adm(tmp_path, name), name) <= 1e-4
+    golden = np.load(GOLDEN / "adm" / f"{name}.npz")
+    assert difference(adm_noise(write_adm(tmp_path, name), golden), golden["output"][..., :3]) <= 1e-4
 
 
 def test_the_order_of_query_key_and_value_is_heeded(tmp_path):
-    assert difference(write_adm(tmp_path, "new_order", flags={"use_new_attention_order": False}), "new_order") > 1e-2
+    golden = np.load(GOLDEN / "adm" / "new_order.npz")
+    file = write_adm(tmp_path, "new_order", flags={"use_new_attention_order": False})
+    assert difference(adm_noise(file, golden), golden["output"][..., :3]) > 1e-2
 
 
 # The README's flags without what has no effect, as the command line has them; the number of parameters and a hash of
-# all keys and shapes, both of OpenAI's own UNetModel (class_cond False), with 1x1 kernels of attention as matrices.
+# all keys and shapes, both of OpenAI's own UNetModel, with 1x1 kernels of attention as matrices.
 RESBLOCKS = {"attention_resolutions": "32,16,8", "resblock_updown": "True", "learn_sigma": "True"}
 OFFICIAL = {
     "64": (
-        {"num_channels": "192", "num_head_channels": "64", "num_res_blocks": "3", "noise_schedule": "linear"},
-        295_136_454,
-        "b54b7dfa07e6999e",
+        {
+            "num_channels": "192",
+            "num_head_channels": "64",
+            "num_res_blocks": "3",
+            "noise_schedule": "cosine",
+            "use_new_attention_order": "True",
+        },
+        295_904_454,
+        "b0c9ac8f0761aee2",
     ),
-    "128": ({"num_channels": "256", "num_heads": "4", "num_res_blocks": "2"}, 420_505_606, "7c1dfa37282e6c52"),
+    "128": ({"num_channels": "256", "num_heads": "4", "num_res_blocks": "2"}, 421_529_606, "e71d3ebf4c376307"),
     "256": ({"num_channels": "256", "num_head_channels": "64", "num_res_blocks": "2"}, 552_814_086, "e3e5efdc3bdc56eb"),
-    "512": ({"num_channels": "256", "num_head_channels": "64", "num_res_blocks": "2"}, 557_973_638, "ef1dde9340671632"),
+    "512": ({"num_channels": "256", "num_head_channels": "64", "num_res_blocks": "2"}, 558_997_638, "27cfd3296c6528cd"),
 }
 
 
 @pytest.mark.parametrize("size", OFFICIAL)
 def test_official_models_have_the_originals_keys_and_shapes(size, tmp_path):
     given, parameters, digest = OFFICIAL[size]
-    (tmp_path / "flags.json").write_text(json.dumps({"image_size": size, **RESBLOCKS, **given}))
+    flags = {"image_size": size, "class_cond": str(size != "256"), **RESBLOCKS, **given}
+    (tmp_path / "flags.json").write_text(json.dumps(flags))
     unet = Flags.read(tmp_path / "flags.json").unet()
     shapes = variable_shapes(unet)
     assert sum(map(math.prod, shapes.values())) == parameters
@@ -66,7 +69,7 @@ def test_official_models_have_the_originals_keys_and_shapes(size, tmp_path):
 def test_missing_extra_and_misshapen_weights_are_listed_under_the_files_own_names(tmp_path):
     def damage(tensors):
         del tensors["middle_block.1.qkv.bias"]
-        tensors["label_emb.weight"] = np.zeros((10, 128), np.float32)
+        tensors["label_emb.weight"] = np.zeros((1000, 128), np.float32)
         tensors["out.2.bias"] = np.zeros(6, np.float32)
 
     file = write_adm(tmp_path, "legacy", damage)
@@ -132,6 +135,11 @@ def test_flags_read_alike_as_json_values_and_as_the_command_lines_strings(tmp_pa
         (tmp_path / "flags.json").write_text(json.dumps(content))
         flags.append(Flags.read(tmp_path / "flags.json"))
     assert flags[0] == flags[1] == flags[2]
+
+
+def test_cosine_schedule_and_clean_images_as_prediction_are_read():
+    schedule = Flags(noise_schedule="cosine", predict_xstart=True).schedule()
+    assert (schedule.beta_schedule, schedule.prediction_type) == ("squaredcos_cap_v2", "sample")
 
 
 def test_linear_schedule_is_scaled_to_the_number_of_steps():

@@ -12,7 +12,7 @@ from side_jax.interop.diffusers import save_target
 from tests.golden import adm
 from tests.golden import student as torch_student
 from tests.golden.make_diffusers import MODELS
-from tests.golden.ours import guided_noise
+from tests.golden.ours import adm_noise, guided_noise
 from tests.golden.weights import make_weights
 
 
@@ -79,7 +79,7 @@ def test_adm_from_a_pt_file_equals_torch(name, seed, tmp_path, compare):
     torch.save(adm.build(name, seed).state_dict(), tmp_path / "model.pt")
     (tmp_path / "model.json").write_text(json.dumps(adm.MODELS[name]))
     drawn = adm.evaluate(name, seed)
-    eps = jax.jit(load_target(tmp_path / "model.pt").eps)(drawn["x"], drawn["t"])
+    eps = adm_noise(tmp_path / "model.pt", drawn)
     compare("ADM from its .pt against torch", name, eps, drawn["output"][..., :3], 1e-4)
 
 
