@@ -60,7 +60,7 @@ def measure(num_images: int, num_steps: int, arch: str) -> tuple[float, float]:
     def sample(keys: jax.Array, lam: jax.Array) -> jax.Array:
         target: Any = functools.partial(unet.apply, params)
         eps_fn = guide(target, classifier.log_prob, alpha_bar, labels, lam)
-        return ddim_sample(eps_fn, keys, (SIZE, SIZE, 1), alpha_bar, schedule.ddim_timesteps(num_steps))
+        return ddim_sample(eps_fn, keys, (SIZE, SIZE, 1), schedule.ddim_steps(num_steps))
 
     gradient = jax.jit(lambda x: classifier_gradient(classifier.log_prob, x, t, labels))
     keys = index_keys(jax.random.key(3), np.arange(num_images))

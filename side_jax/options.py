@@ -82,12 +82,24 @@ class TargetOptions:
         """The UNet to train. Lists become tuples, sizes come from the data set."""
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.unet.items()}
         _known(UNet, fields, "target.unet")
+        if fields.get("num_class_embeds") is not None:
+            raise ValueError(
+                f"target.unet.num_class_embeds is {fields['num_class_embeds']}, but a target is trained without"
+                " classes; leave it out (a class-conditional target can be loaded)"
+            )
         return UNet(sample_size=image_size, in_channels=channels, out_channels=channels, **fields)
 
     def make_schedule(self) -> Schedule:
         """The noise schedule to train with."""
-        _known(Schedule, self.schedule, "target.schedule")
-        return Schedule(**self.schedule)
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.schedule.items()}
+        _known(Schedule, fields, "target.schedule")
+        schedule = Schedule(**fields)
+        if schedule.prediction_type != "epsilon":
+            raise ValueError(
+                f"target.schedule.prediction_type is {schedule.prediction_type!r}, but a target is trained to predict"
+                " 'epsilon' (one that predicts something else can be loaded)"
+            )
+        return schedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,21 +10,24 @@ import numpy as np
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
+from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
 from side_jax.sharding import index_keys, replicate, shard_batch, stage_key
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import Target
+from side_jax.target import Target, predict_eps
 
-_LABEL_DRAW = 2**31 - 1  # folded into an image's key for its label; noise folds in the step number, far below
-
-
-def draw_labels(keys: jax.Array, num_classes: int) -> jax.Array:
-    """One class per image, uniform, from the image's own key: int32 [N]."""
-    return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, _LABEL_DRAW), (), 0, num_classes))(keys)
+# Folded into an image's key for its label and its class; noise folds in the step number, far below.
+_LABEL_DRAW = 2**31 - 1
+_CLASS_DRAW = 2**31 - 2
 
 
-@functools.partial(jax.jit, static_argnames=("unet", "net", "image_shape", "timesteps", "eta", "clip_x0"), inline=False)
+def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> jax.Array:
+    """One class per image, uniform, from the image's own key: int32 [N]. Another `draw` is independent of the first."""
+    return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
+
+
+@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "net", "image_shape", "eta", "clip_x0"))
 def _sample_batch(
     params: Any,
     variables: Any,
@@ -32,20 +35,22 @@ def _sample_batch(
     labels: jax.Array,
     lam: jax.Array,
     alpha_bar: jax.Array,
+    steps: DDIMSteps,
     *,
     unet: UNet,
+    prediction_type: str,
     net: ResNet | None,
     image_shape: tuple[int, int, int],
-    timesteps: tuple[int, ...],
     eta: float,
-    clip_x0: bool,
+    clip_x0: float | None,
 ) -> jax.Array:
     """uint8 [N, H, W, C]. Without `net` unguided; else λ and the labels are traced, one program for a whole sweep."""
-    eps_fn: Any = functools.partial(unet.apply, {"params": params})
+    classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
+    eps_fn: Any = functools.partial(predict_eps, unet, params, alpha_bar, prediction_type, classes=classes)
     if net is not None:
         classifier = Classifier(net, variables)
         eps_fn = guide_eps(eps_fn, classifier.log_prob, alpha_bar, labels, lam)
-    return to_uint8(ddim_sample(eps_fn, keys, image_shape, alpha_bar, np.array(timesteps), eta, clip_x0))
+    return to_uint8(ddim_sample(eps_fn, keys, image_shape, steps, eta, clip_x0))
 
 
 class Sampler:
@@ -69,15 +74,16 @@ class Sampler:
         batch_size: int = 64,
         guide: Classifier | None = None,
     ) -> None:
+        steps = target.schedule.ddim_steps(num_steps)
         self._target = target
         self._key = key
-        self._timesteps = tuple(int(t) for t in target.schedule.ddim_timesteps(num_steps))
         self._eta = float(eta)
         self._batch_size = batch_size
         self._guide = guide
         self._params = replicate(target.params)
         self._variables = replicate(guide.variables) if guide else None
         self._alpha_bar = replicate(target.schedule.alpha_bar())
+        self._steps = replicate(steps)
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """The class each image is guided to unless told otherwise; −1 without a guide. int32 [N]."""
@@ -109,10 +115,11 @@ class Sampler:
                 c,
                 jnp.float32(scale),
                 self._alpha_bar,
+                self._steps,
                 unet=self._target.unet,
+                prediction_type=self._target.schedule.prediction_type,
                 net=net,
                 image_shape=self._target.image_shape,
-                timesteps=self._timesteps,
                 eta=self._eta,
                 clip_x0=self._target.clip_x0,
             )
@@ -136,6 +143,7 @@ def sample(
 
     Image n depends on (seed, n), the model and the options that change an image; not on batch size, on how many images
     are asked for, or on the number of devices (but for float rounding). An audit with the same seed generates the same.
+    A class-conditional target draws the class of image n uniformly from the image's own key, at every λ the same.
 
     Args:
       target: from `load_target`.

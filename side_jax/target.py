@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.objective import ddpm_loss
+from side_jax.diffusion.prediction import to_eps
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.unet import UNet
 from side_jax.training import LossFn, random_flip
@@ -22,14 +23,14 @@ class Target:
       unet: the architecture.
       params: its weights (EMA, if it was trained with one).
       schedule: noise schedule.
-      clip_x0: clip x̂₀ to [−1, 1] while sampling.
+      clip_x0: clip x̂₀ to [−clip_x0, clip_x0] while sampling; None does not.
       facts: what its manifest says about its training, {} if it has none.
     """
 
     unet: UNet
     params: Any
     schedule: Schedule
-    clip_x0: bool = True
+    clip_x0: float | None = 1.0
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -38,12 +39,38 @@ class Target:
         size = self.unet.sample_size
         if size is None:
             raise ValueError("the target's config has no sample_size; add it to its config.json")
-        return (size, size, self.unet.out_channels)
+        return (size, size, self.unet.in_channels)
 
-    def eps(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
-        """The predicted noise ε_θ(x_t, t): float32 [N, H, W, C], int32 [N] -> float32 [N, H, W, C]. Pure, jittable."""
-        eps: Any = self.unet.apply({"params": self.params}, x_t, t)
-        return eps
+    def eps(self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None) -> jax.Array:
+        """The predicted noise ε_θ(x_t, t), whatever the network's prediction type. Pure, jittable.
+
+        Args:
+          x_t: float32 [N, H, W, C].
+          t: int32 [N].
+          classes: int32 [N], for a class-conditional target, and only for one.
+
+        Returns:
+          float32 [N, H, W, C].
+
+        Raises:
+          ValueError: if the target is class-conditional and `classes` are missing, or the other way round.
+        """
+        alpha_bar = jnp.asarray(self.schedule.alpha_bar())
+        return predict_eps(self.unet, self.params, alpha_bar, self.schedule.prediction_type, x_t, t, classes)
+
+
+def predict_eps(
+    unet: UNet,
+    params: Any,
+    alpha_bar: jax.Array,
+    prediction_type: str,
+    x_t: jax.Array,
+    t: jax.Array,
+    classes: jax.Array | None = None,
+) -> jax.Array:
+    """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants."""
+    output: Any = unet.apply({"params": params}, x_t, t, classes)
+    return to_eps(output, x_t, alpha_bar[t], prediction_type)
 
 
 def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:

@@ -66,12 +66,15 @@ class TrainOptions:
                 f"train.warmup_steps must be 0 or more and below num_steps ({self.num_steps}), got {self.warmup_steps}"
             )
 
-    def optimizer(self) -> optax.GradientTransformation:
-        """Learning rate lr·s/warmup up to the warm-up's end, then lr·½(1 + cos π·progress)."""
-        schedule = optax.warmup_cosine_decay_schedule(
+    def schedule(self) -> optax.Schedule:
+        """Step s -> learning rate: lr·s/warmup up to the warm-up's end, then lr·½(1 + cos π·progress)."""
+        return optax.warmup_cosine_decay_schedule(
             0.0 if self.warmup_steps else self.learning_rate, self.learning_rate, self.warmup_steps, self.num_steps
         )
-        adamw = optax.adamw(schedule, self.b1, self.b2, weight_decay=self.weight_decay)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW by `schedule`, on gradients clipped by their global norm."""
+        adamw = optax.adamw(self.schedule(), self.b1, self.b2, weight_decay=self.weight_decay)
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), adamw)
 
 

@@ -1,4 +1,5 @@
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from etils import epath
 
 from side_jax import training
 from side_jax.training import TrainingDiverged, TrainOptions, epoch_batches, fit, init_state, random_flip
+from tests.golden.ours import GOLDEN, difference, train
 
 pytestmark = pytest.mark.optax
 
@@ -174,3 +176,18 @@ def test_gradient_is_clipped():
     np.testing.assert_allclose([clipped["a"][0], clipped["b"][0]], [0.6, 0.8], rtol=1e-5)
     moments = clip.update(tree, clip.init(tree), tree)[1][1][0].mu
     np.testing.assert_allclose([moments["a"][0], moments["b"][0]], [0.06, 0.08], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(500, 3000), (10, 60), (0, 25)])
+def test_learning_rate_of_every_step_equals_diffusers_cosine_schedule(warmup, steps):
+    golden = np.load(GOLDEN / "train.npz")[f"rates_{warmup}_{steps}"]
+    schedule = TrainOptions(num_steps=steps, batch_size=1, learning_rate=1.0, warmup_steps=warmup).schedule()
+    assert difference(schedule(jnp.arange(steps)), golden) <= 1e-6
+
+
+def test_weights_and_their_average_follow_torch_and_diffusers_step_by_step():
+    golden = np.load(GOLDEN / "train.npz")
+    options = TrainOptions(**json.loads(str(golden["options"])))
+    weights, averages = train(options, golden["x"], golden["y"], golden["start"])
+    assert difference(weights, golden["weights"]) <= 1e-5
+    assert difference(averages, golden["averages"]) <= 1e-5

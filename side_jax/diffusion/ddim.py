@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, UInt8
+from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.schedule import DDIMSteps
 
 
 def ddim_step(
@@ -15,7 +15,7 @@ def ddim_step(
     a_prev: Float[ArrayLike, ""],
     eta: float = 0.0,
     z: Float[ArrayLike, "n h w c"] | None = None,
-    clip_x0: bool = True,
+    clip_x0: float | None = 1.0,
 ) -> Float[Array, "n h w c"]:
     """x_t -> x_{t−1} (DDIM, Eq. 12).
 
@@ -26,14 +26,16 @@ def ddim_step(
       a_prev: scalar ᾱ_{t−1}.
       eta: 0 is deterministic, 1 is ancestral.
       z: standard normal noise like x_t, needed if eta > 0.
-      clip_x0: clip x̂₀ to [−1, 1]. As in diffusers, ε̂ stays as it is: in a clipped pixel x̂₀ no longer follows a guide,
-        and the guide's share of ε̂ alone moves x_{t−1} the other way.
+      clip_x0: clip x̂₀ to [−clip_x0, clip_x0]; None does not. As in diffusers, ε̂ stays as it is: in a clipped pixel x̂₀
+        no longer follows a guide, and the guide's share of ε̂ alone moves x_{t−1} the other way.
     """
     x0_hat = (x_t - jnp.sqrt(1 - a_t) * eps_hat) / jnp.sqrt(a_t)
-    if clip_x0:
-        x0_hat = jnp.clip(x0_hat, -1, 1)
+    if clip_x0 is not None:
+        x0_hat = jnp.clip(x0_hat, -clip_x0, clip_x0)
     sigma = eta * jnp.sqrt((1 - a_prev) / (1 - a_t) * (1 - a_t / a_prev))  # DDIM, Eq. 16
-    x_prev = jnp.sqrt(a_prev) * x0_hat + jnp.sqrt(1 - a_prev - sigma**2) * eps_hat
+    # With η = 1 and ᾱ_t near 0 nothing is left for ε̂, and rounding may leave less than nothing.
+    direction = jnp.sqrt(jnp.maximum(1 - a_prev - sigma**2, 0)) * eps_hat
+    x_prev = jnp.sqrt(a_prev) * x0_hat + direction
     return x_prev if z is None else x_prev + sigma * z
 
 
@@ -41,10 +43,9 @@ def ddim_sample(
     eps_fn: EpsFn,
     keys: jax.Array,
     image_shape: tuple[int, int, int],
-    alpha_bar: Float[Array, " T"],
-    timesteps: Int[np.ndarray, " S"],
+    steps: DDIMSteps,
     eta: float = 0.0,
-    clip_x0: bool = True,
+    clip_x0: float | None = 1.0,
 ) -> Float[Array, "n h w c"]:
     """Images from noise.
 
@@ -52,10 +53,9 @@ def ddim_sample(
       eps_fn: (x_t [N, H, W, C], t [N]) -> ε̂; guidance, if any, is already in it.
       keys: [N], one per image. Image n depends on keys[n] alone.
       image_shape: (H, W, C).
-      alpha_bar: [T].
-      timesteps: descending, [S] (`Schedule.ddim_timesteps`); after the last one ᾱ = 1.
+      steps: from `Schedule.ddim_steps`. Traced: one compilation serves every schedule of as many steps.
       eta: DDIM's η.
-      clip_x0: clip x̂₀ to [−1, 1] at every step.
+      clip_x0: clip x̂₀ to [−clip_x0, clip_x0] at every step; None does not.
 
     Returns:
       float32 [N, H, W, C], about [−1, 1].
@@ -64,18 +64,14 @@ def ddim_sample(
     def noise(step: jax.Array) -> jax.Array:
         return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, step), image_shape))(keys)
 
-    a_t = alpha_bar[timesteps]
-    a_prev = jnp.append(a_t[1:], jnp.ones((), a_t.dtype))
-
-    def body(x_t: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-        i, t, a, a_next = step
+    def body(x_t: jax.Array, step: tuple[jax.Array, DDIMSteps]) -> tuple[jax.Array, None]:
+        i, (t, a_t, a_prev) = step
         eps_hat = eps_fn(x_t, jnp.full(x_t.shape[:1], t))
         z = noise(i + 1) if eta > 0 else None
-        return ddim_step(x_t, eps_hat, a, a_next, eta, z, clip_x0), None
+        return ddim_step(x_t, eps_hat, a_t, a_prev, eta, z, clip_x0), None
 
-    count = len(timesteps)
-    steps = (jnp.arange(count), jnp.asarray(timesteps), a_t, a_prev)
-    x_0, _ = jax.lax.scan(body, noise(jnp.zeros((), jnp.int32)), steps)
+    count = jnp.arange(len(steps.t))
+    x_0, _ = jax.lax.scan(body, noise(jnp.zeros((), jnp.int32)), (count, steps))
     return x_0
 
 

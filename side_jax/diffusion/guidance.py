@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.schedule import MIN_ALPHA_BAR
 
 LogProbFn = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> log p^t(y | x_t) [N, K]
 
@@ -34,6 +35,9 @@ def guide(
 ) -> EpsFn:
     """ε̂ = ε_θ(x_t, t) − λ √(1−ᾱ_t) g, SIDE's Eq. (10) as a DDIM update.
 
+    Where ᾱ_t is at most MIN_ALPHA_BAR (zero terminal SNR) there is no guidance: x_t is noise and says nothing of y, and
+    x̂₀ would carry the guide's share of ε̂ divided by √ᾱ_t.
+
     Args:
       eps_fn: the unguided target. The gradient is taken at x_t, not through it.
       log_prob: the time-conditioned classifier p^t(y | x_t).
@@ -44,7 +48,8 @@ def guide(
 
     def guided(x_t: jax.Array, t: jax.Array) -> jax.Array:
         g = classifier_gradient(log_prob, x_t, t, labels)
-        sigma_t = jnp.sqrt(1 - alpha_bar[t]).reshape(-1, *([1] * (x_t.ndim - 1)))
+        a_t = alpha_bar[t]
+        sigma_t = jnp.where(a_t > MIN_ALPHA_BAR, jnp.sqrt(1 - a_t), 0).reshape(-1, *([1] * (x_t.ndim - 1)))
         return eps_fn(x_t, t) - lam * sigma_t * g  # Eq. (10)
 
     return guided

@@ -1,8 +1,15 @@
-"""Hugging Face diffusers model directories: `model_index.json`, `unet/`, `scheduler/`, safetensors."""
+"""Hugging Face diffusers model directories, of unconditional or class-conditional pixel models (`UNet2DModel`).
+
+Three layouts are read, as diffusers reads them: a pipeline (`model_index.json`, `unet/`, `scheduler/`); the flat one of
+google/ddpm-*, with everything in the root; and a bare UNet2DModel (`config.json` and weights).
+"""
 
 import dataclasses
+import logging
 import re
-from typing import Any
+from collections.abc import Collection, Mapping
+from types import UnionType
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -17,50 +24,96 @@ from side_jax.interop.state_dict import match_variables, read_state_dict, to_tor
 from side_jax.models.unet import UNet, check_unet
 from side_jax.target import Target
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
+_log = logging.getLogger(__name__)
 
-# Options of UNet2DModel and its schedulers that must have exactly this value if present: no other is implemented.
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+_TORCH_WEIGHTS = "diffusion_pytorch_model.bin"
+_SCHEDULER = "scheduler_config.json"
+_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
+# Attention of diffusers before 0.15 -> since.
+_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+_PIPELINES = ("DDIMPipeline", "DDPMPipeline")
+_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler")  # with the same defaults
+# Options that must have exactly this value if present: no other is implemented.
 _UNET_FIXED: dict[str, Any] = {
     "act_fn": "silu",
     "class_embed_type": None,
     "mid_block_type": "UNetMidBlock2D",
-    "num_class_embeds": None,
     "time_embedding_type": "positional",
 }
-_SCHEDULER_FIXED: dict[str, Any] = {
-    "clip_sample_range": 1.0,
-    "prediction_type": "epsilon",
-    "rescale_betas_zero_snr": False,
-    "set_alpha_to_one": True,
-    "thresholding": False,
-    "timestep_spacing": "leading",
-    "trained_betas": None,
-}
+_SCHEDULER_FIXED: dict[str, Any] = {"thresholding": False}
+# Options that change nothing here: of other time embeddings, of thresholding, of DDPM's variance, of NumPy tensors.
+_UNET_IGNORED = ("num_train_timesteps",)
+_SCHEDULER_IGNORED = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "variance_type")
+UNET_OPTIONS = (
+    "add_attention",
+    "attention_head_dim",
+    "attn_norm_num_groups",
+    "block_out_channels",
+    "center_input_sample",
+    "down_block_types",
+    "downsample_padding",
+    "downsample_type",
+    "dropout",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "in_channels",
+    "layers_per_block",
+    "mid_block_scale_factor",
+    "norm_eps",
+    "norm_num_groups",
+    "num_class_embeds",
+    "out_channels",
+    "resnet_time_scale_shift",
+    "sample_size",
+    "time_embedding_dim",
+    "up_block_types",
+    "upsample_type",
+)
+_UNET_TYPES = {name: get_type_hints(UNet)[name] for name in UNET_OPTIONS}
+_SCHEDULER_TYPES = {**get_type_hints(Schedule), "clip_sample": bool, "clip_sample_range": float}
+
+
+class _Files(NamedTuple):
+    config: epath.Path
+    weights: epath.Path
+    scheduler: epath.Path | None
 
 
 def torch_name(path: tuple[str, ...]) -> str:
     """Flax path -> diffusers state-dict key: ("down_blocks_0", "conv", "kernel") -> "down_blocks.0.conv.weight"."""
     *modules, leaf = path
-    leaf = {"kernel": "weight", "scale": "weight"}.get(leaf, leaf)
+    leaf = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(leaf, leaf)
     return ".".join([_LISTS.sub(r"\1.\2", module) for module in modules] + [leaf])
 
 
 def save_target(target: Target, directory: epath.PathLike) -> None:
-    """Writes a pipeline directory that diffusers itself loads (`DDIMPipeline.from_pretrained`)."""
+    """Writes a pipeline directory that diffusers itself loads and samples from (`DDIMPipeline.from_pretrained`).
+
+    A learned variance is left out: diffusers' DDIM, like this package's, has no use for it, and cannot sample with it.
+    (`DDIMPipeline` has no way to give a class; of a class-conditional target diffusers loads `unet/` and `scheduler/`.)
+
+    Raises:
+      ValueError: if the architecture has an option that diffusers' UNet2DModel has not.
+    """
     root = epath.Path(directory)
-    unet = {f.name: getattr(target.unet, f.name) for f in _unet_fields()}
-    write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **unet})
-    write_json(
-        root / "scheduler" / "scheduler_config.json",
-        {
-            "_class_name": "DDIMScheduler",
-            **_SCHEDULER_FIXED,
-            **dataclasses.asdict(target.schedule),
-            "clip_sample": target.clip_x0,
-        },
-    )
-    flat = traverse_util.flatten_dict(jax.device_get(target.params))
+    unet, params = target.unet, jax.device_get(target.params)
+    if unet.out_channels > unet.in_channels:
+        mean = {name: value[..., : unet.in_channels] for name, value in params["conv_out"].items()}
+        unet, params = dataclasses.replace(unet, out_channels=unet.in_channels), {**params, "conv_out": mean}
+    foreign = [f for f in dataclasses.fields(unet) if f.name not in (*UNET_OPTIONS, "parent", "name")]
+    for field in foreign:
+        if getattr(unet, field.name) != field.default:
+            raise ValueError(
+                f"unet.{field.name}={getattr(unet, field.name)!r}: diffusers' UNet2DModel has no such option"
+            )
+    options = {name: getattr(unet, name) for name in UNET_OPTIONS}
+    write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **options})
+    clipping = {"clip_sample": target.clip_x0 is not None, "clip_sample_range": target.clip_x0 or 1.0}
+    schedule = {"_class_name": "DDIMScheduler", **_SCHEDULER_FIXED, **dataclasses.asdict(target.schedule), **clipping}
+    write_json(root / "scheduler" / "scheduler_config.json", schedule)
+    flat = traverse_util.flatten_dict(params)
     tensors = {torch_name(path): to_torch(path, np.asarray(value)) for path, value in flat.items()}
     write_bytes(root / "unet" / WEIGHTS, save_safetensors(tensors, metadata={"format": "pt"}))
     if target.facts:
@@ -70,46 +123,142 @@ def save_target(target: Target, directory: epath.PathLike) -> None:
 
 
 def load_target(directory: epath.PathLike) -> Target:
-    """Reads a pipeline directory.
+    """Reads a DDPM or DDIM pipeline directory, or that of a bare UNet2DModel.
+
+    A bare one says nothing of its noise schedule: diffusers' defaults are taken, with a warning. Weights in float16 or
+    bfloat16 become float32.
 
     Raises:
       ValueError: if a file is missing or unreadable, the class or an option is not supported, or the weights have
         missing, extra or misshapen keys.
     """
     root = epath.Path(directory)
-    for file in ("unet/config.json", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json"):
-        if not (root / file).exists():
-            raise ValueError(f"{root} is not a diffusers pipeline directory: {file} is missing")
-    config = _checked(read_json(root / "unet" / "config.json"), root, "unet", ("UNet2DModel",), _UNET_FIXED)
-    scheduling = read_json(root / "scheduler" / "scheduler_config.json")
-    known = ("DDIMScheduler", "DDPMScheduler")
-    scheduling = _checked(scheduling, root, "scheduler", known, _SCHEDULER_FIXED)
-    names = {f.name for f in _unet_fields()}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names}
-    unet = UNet(**fields)
-    schedule_names = {f.name for f in dataclasses.fields(Schedule)}
-    schedule = Schedule(**{k: v for k, v in scheduling.items() if k in schedule_names})
-    size = unet.sample_size
-    if not isinstance(size, int):
-        raise ValueError(f"{root}/unet/config.json: sample_size must be one number, got {size!r}")
-    check_unet(unet, size, unet.in_channels)
-    params = _load_params(unet, root / "unet" / WEIGHTS)
+    found = _locate(root)
+    unet = _read_unet(found.config)
+    if found.scheduler is None:
+        _log.warning(
+            "%s has no scheduler_config.json: taking diffusers' DDPM defaults (1000 timesteps, linear betas 1e-4 to"
+            " 0.02, epsilon prediction, clipping to [-1, 1]); put the model's own beside config.json if it has one",
+            root,
+        )
+    schedule, clip_x0 = _read_schedule(found.scheduler) if found.scheduler else (Schedule(), 1.0)
+    tensors = read_state_dict(found.weights)
+
+    def name_of(path: tuple[str, ...]) -> str:
+        name = torch_name(path)
+        old = _old_name(name)
+        return old if old in tensors else name
+
+    params = match_variables(tensors, unet_shapes(unet), name_of, str(found.weights))
     manifest = root / "manifest.json"
-    facts = read_json(manifest) if manifest.exists() else {}
-    return Target(unet, params, schedule, bool(scheduling.get("clip_sample", True)), facts)
+    return Target(unet, params, schedule, clip_x0, read_json(manifest) if manifest.exists() else {})
 
 
-def _unet_fields() -> list[Any]:
-    return [f for f in dataclasses.fields(UNet) if f.name not in ("parent", "name")]
+def files(directory: epath.PathLike) -> tuple[epath.Path, ...]:
+    """The files that define the target in `directory`, in whichever layout. Raises `ValueError` as `load_target`."""
+    return tuple(file for file in _locate(epath.Path(directory)) if file is not None)
 
 
-def _checked(config: Any, root: epath.Path, part: str, classes: tuple[str, ...], fixed: dict[str, Any]) -> Any:
+def _locate(root: epath.Path) -> _Files:
+    """Finds the parts. As in diffusers, a component without a folder of its own is looked for in the root."""
+    index = root / "model_index.json"
+    if index.exists():
+        _check_class(_read_config(index), index, _PIPELINES)
+    folder = root / "unet" if (root / "unet").exists() else root
+    schedulers = [file for file in (root / "scheduler" / _SCHEDULER, root / _SCHEDULER) if file.exists()]
+    weights = [folder / name for name in (WEIGHTS, _TORCH_WEIGHTS) if (folder / name).exists()]
+    bare = folder == root and not index.exists()
+    wanted = (
+        (str((folder / "config.json").relative_to(root)), (folder / "config.json").exists()),
+        (f"{(folder / WEIGHTS).relative_to(root)} or {_TORCH_WEIGHTS}", weights),
+        (f"scheduler/{_SCHEDULER}", schedulers or bare),
+    )
+    missing = [f"no {name}" for name, exists in wanted if not exists]
+    if missing:
+        raise ValueError(f"{root} is not a diffusers model directory: it has {', '.join(missing)}")
+    return _Files(folder / "config.json", weights[0], schedulers[0] if schedulers else None)
+
+
+def _read_config(file: epath.Path) -> dict[str, Any]:
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds a {type(config).__name__}, not the JSON object of a diffusers config")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _check_class(config: Mapping[str, Any], file: epath.Path, classes: tuple[str, ...]) -> None:
     if config.get("_class_name") not in classes:
-        raise ValueError(f"{root}/{part}: class {config.get('_class_name')!r} is not supported; known: {classes}")
-    for option, value in fixed.items():
-        if config.get(option, value) != value:
-            raise ValueError(f"{root}/{part}: {option}={config[option]!r} is not supported; only {value!r} is")
-    return config
+        known = ", ".join(classes)
+        raise ValueError(f"{file}: class {config.get('_class_name')!r} is not supported; known: {known}")
+
+
+def _select(
+    config: Mapping[str, Any],
+    file: epath.Path,
+    types: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    ignored: Collection[str],
+) -> dict[str, Any]:
+    """The options of a config that `types` names, after refusing every other key that asks for something."""
+    for key, value in config.items():
+        if key in types and not _fits(value, types[key]):
+            raise ValueError(f"{file}: {key}={value!r} is not of type {types[key]}")
+        if key in fixed and value != fixed[key]:
+            raise ValueError(f"{file}: {key}={value!r} is not supported; only {fixed[key]!r} is")
+        known = key in types or key in fixed or key in ignored or key.startswith("_")
+        if not known and value is not None and value is not False:
+            raise ValueError(f"{file}: {key}={value!r} is not supported: no option of this name is known")
+    return {key: value for key, value in config.items() if key in types}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of the type of a dataclass field."""
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(one, get_args(kind)[0]) for one in value)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _read_unet(file: epath.Path) -> UNet:
+    config = _read_config(file)
+    _check_class(config, file, ("UNet2DModel",))
+    if not isinstance(config.get("sample_size"), int):
+        raise ValueError(
+            f"{file}: sample_size must be one number, got {config.get('sample_size')!r}; set it to the pixels a side of"
+            " the square images that the model was trained on"
+        )
+    unet = UNet(**_select(config, file, _UNET_TYPES, _UNET_FIXED, _UNET_IGNORED))
+    try:
+        check_unet(unet, config["sample_size"], unet.in_channels)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return unet
+
+
+def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None]:
+    """The schedule, and the range to clip x̂₀ to, if any."""
+    config = _read_config(file)
+    _check_class(config, file, _SCHEDULERS)
+    if config.get("predict_epsilon") is not None:  # before diffusers 0.10
+        config.setdefault("prediction_type", "epsilon" if config["predict_epsilon"] else "sample")
+        del config["predict_epsilon"]
+    options = _select(config, file, _SCHEDULER_TYPES, _SCHEDULER_FIXED, _SCHEDULER_IGNORED)
+    clip, clip_range = options.pop("clip_sample", True), options.pop("clip_sample_range", 1.0)
+    if clip and not clip_range > 0:
+        raise ValueError(f"{file}: clip_sample_range must be above 0, got {clip_range!r}")
+    try:
+        return Schedule(**options), float(clip_range) if clip else None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _old_name(name: str) -> str:
+    for new, old in _OLD_NAMES.items():
+        name = name.replace(f".{new}.", f".{old}.")
+    return name
 
 
 def unet_shapes(unet: UNet) -> dict[tuple[str, ...], tuple[int, ...]]:
@@ -117,9 +266,5 @@ def unet_shapes(unet: UNet) -> dict[tuple[str, ...], tuple[int, ...]]:
     size = unet.sample_size or 2 ** len(unet.block_out_channels)
     x = jax.ShapeDtypeStruct((1, size, size, unet.in_channels), jnp.float32)
     t = jax.ShapeDtypeStruct((1,), jnp.int32)
-    variables = jax.eval_shape(unet.init, jax.random.key(0), x, t)
+    variables = jax.eval_shape(unet.init, jax.random.key(0), x, t, None if unet.num_class_embeds is None else t)
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables["params"]).items()}
-
-
-def _load_params(unet: UNet, file: epath.Path) -> Any:
-    return match_variables(read_state_dict(file), unet_shapes(unet), torch_name, str(file))

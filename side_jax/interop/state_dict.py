@@ -80,7 +80,11 @@ def _read_torch(file: epath.Path) -> Mapping[str, np.ndarray]:
         raise ValueError(f"{file} is refused: not a readable state dict of plain tensors ({reason[0]})") from error
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise ValueError(f"{file} is refused: it holds {type(content).__name__}, not a state dict of plain tensors")
-    return {str(name): tensor.detach().numpy() for name, tensor in content.items()}
+    # NumPy has no bfloat16; whatever is read here ends up as float32 (`from_torch`).
+    return {
+        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+        for name, tensor in content.items()
+    }
 
 
 def _is_torchscript(file: epath.Path) -> bool:

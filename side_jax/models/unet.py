@@ -22,8 +22,8 @@ from side_jax.models.layers import (
     timestep_embedding,
 )
 
-DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D")
-UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D")
+DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
+UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class BlockOptions:
     groups: int
     epsilon: float
     head_dim: int | None
+    num_heads: int | None
     scale_shift: bool
     dropout: float
 
@@ -41,8 +42,12 @@ class BlockOptions:
             features, self.groups, self.epsilon, self.scale_shift, self.dropout, divide_by, resample, name=name
         )
 
-    def attention(self, name: str) -> Attention:
-        return Attention(self.head_dim, self.groups, self.epsilon, name=name)
+    def attention(self, name: str, channels: int) -> Attention:
+        return Attention(self.head_dim_of(channels), self.groups, self.epsilon, name=name)
+
+    def head_dim_of(self, channels: int) -> int | None:
+        """Channels of one attention head in a layer of `channels`; None means one head."""
+        return self.head_dim if self.num_heads is None else channels // self.num_heads
 
 
 class DownBlock(nn.Module):
@@ -61,7 +66,7 @@ class DownBlock(nn.Module):
         for i in range(self.num_layers):
             h = self.options.resnet(self.features, f"resnets_{i}")(h, emb, deterministic)
             if self.attention:
-                h = self.options.attention(f"attentions_{i}")(h)
+                h = self.options.attention(f"attentions_{i}", self.features)(h)
             skips.append(h)
         if self.downsample == "conv":
             h = Downsample(self.features, self.padding, name="downsamplers_0")(h)
@@ -84,7 +89,7 @@ class MidBlock(nn.Module):
         h = self.options.resnet(features, "resnets_0", divide_by=self.divide_by)(h, emb, deterministic)
         if self.attention:
             h = Attention(
-                self.options.head_dim,
+                self.options.head_dim_of(features),
                 self.attention_groups,
                 self.options.epsilon,
                 self.divide_by,
@@ -108,7 +113,7 @@ class UpBlock(nn.Module):
             h = jnp.concatenate([h, skips[-1 - i]], axis=-1)
             h = self.options.resnet(self.features, f"resnets_{i}")(h, emb, deterministic)
             if self.attention:
-                h = self.options.attention(f"attentions_{i}")(h)
+                h = self.options.attention(f"attentions_{i}", self.features)(h)
         if self.upsample == "conv":
             h = Upsample(self.features, name="upsamplers_0")(h)
         elif self.upsample == "resnet":
@@ -117,7 +122,12 @@ class UpBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """eps_theta(x_t, t): noisy images in, the noise in them out. Defaults are those of diffusers' `UNet2DModel`."""
+    """eps_theta(x_t, t): noisy images in, the noise in them out. Defaults are those of diffusers' `UNet2DModel`.
+
+    Two fields diffusers does not have; guided-diffusion's models need them:
+      num_attention_heads: heads of every attention layer, in place of `attention_head_dim`.
+      time_proj_dim: size of the sinusoidal timestep embedding, in place of the first of `block_out_channels`.
+    """
 
     sample_size: int | None = None
     in_channels: int = 3
@@ -141,24 +151,46 @@ class UNet(nn.Module):
     norm_eps: float = 1e-5
     resnet_time_scale_shift: str = "default"
     add_attention: bool = True
+    num_class_embeds: int | None = None
+    num_attention_heads: int | None = None
+    time_proj_dim: int | None = None
 
     @nn.compact
-    def __call__(self, x_t: jax.Array, t: jax.Array, deterministic: bool = True) -> jax.Array:
-        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng."""
+    def __call__(
+        self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
+
+        `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
+        """
+        if (classes is None) != (self.num_class_embeds is None):
+            needed = (
+                f"needs classes in 0 … {self.num_class_embeds - 1}" if self.num_class_embeds else "takes no classes"
+            )
+            raise ValueError(f"a UNet with num_class_embeds={self.num_class_embeds} {needed}, got {classes}")
         if self.center_input_sample:
             x_t = 2 * x_t - 1
         scale_shift = self.resnet_time_scale_shift == "scale_shift"
-        options = BlockOptions(self.norm_num_groups, self.norm_eps, self.attention_head_dim, scale_shift, self.dropout)
-        emb = timestep_embedding(t, self.block_out_channels[0], self.flip_sin_to_cos, self.freq_shift)
+        options = BlockOptions(
+            self.norm_num_groups,
+            self.norm_eps,
+            self.attention_head_dim,
+            self.num_attention_heads,
+            scale_shift,
+            self.dropout,
+        )
+        time_proj_dim = self.time_proj_dim or self.block_out_channels[0]
+        emb = timestep_embedding(t, time_proj_dim, self.flip_sin_to_cos, self.freq_shift)
         emb = TimestepMLP(self.time_embedding_dim or 4 * self.block_out_channels[0], name="time_embedding")(emb)
+        if self.num_class_embeds is not None:
+            emb = emb + nn.Embed(self.num_class_embeds, emb.shape[-1], name="class_embedding")(classes)
 
         h = Conv(self.block_out_channels[0], name="conv_in")(x_t)
         skips = [h]
         last = len(self.block_out_channels) - 1
         for i, (kind, features) in enumerate(zip(self.down_block_types, self.block_out_channels, strict=True)):
             attention = kind == "AttnDownBlock2D"
-            # In diffusers only the attention blocks heed downsample_type and upsample_type.
-            downsample = None if i == last else self.downsample_type if attention else "conv"
+            downsample = None if i == last else resampling(kind, self.downsample_type)
             down = DownBlock(
                 features,
                 self.layers_per_block,
@@ -178,7 +210,7 @@ class UNet(nn.Module):
         num_layers = self.layers_per_block + 1
         for i, (kind, features) in enumerate(zip(self.up_block_types, self.block_out_channels[::-1], strict=True)):
             attention = kind == "AttnUpBlock2D"
-            upsample = None if i == last else self.upsample_type if attention else "conv"
+            upsample = None if i == last else resampling(kind, self.upsample_type)
             up = UpBlock(features, num_layers, attention, upsample, options, name=f"up_blocks_{i}")
             h = up(h, skips[-num_layers:], emb, deterministic)
             skips = skips[:-num_layers]
@@ -187,8 +219,19 @@ class UNet(nn.Module):
         return Conv(self.out_channels, name="conv_out")(h)
 
 
+def resampling(kind: str, chosen: str) -> str:
+    """How a block of type `kind` changes resolution, given `downsample_type` or `upsample_type`: "conv" or "resnet".
+
+    In diffusers only the attention blocks heed that option.
+    """
+    if kind.startswith("Attn"):
+        return chosen
+    return "resnet" if kind.startswith("Resnet") else "conv"
+
+
 def check_unet(unet: UNet, image_size: int, channels: int) -> None:
     """Raises `ValueError`, naming the option, if `unet` cannot denoise [N, image_size, image_size, channels]."""
+    _check_values(unet)
     levels = len(unet.block_out_channels)
     for name, kinds, known in (
         ("down_block_types", unet.down_block_types, DOWN_BLOCKS),
@@ -199,15 +242,6 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         unknown = [kind for kind in kinds if kind not in known]
         if unknown:
             raise ValueError(f"unet.{name}: {unknown[0]!r} is not supported; known: {', '.join(known)}")
-    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
-        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
-        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
-        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
-        ("downsample_padding", unet.downsample_padding, (0, 1)),
-    )
-    for name, value, allowed in choices:
-        if value not in allowed:
-            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")
     stride = 2 ** (levels - 1)
     if image_size % stride:
         raise ValueError(
@@ -217,7 +251,18 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
     for width in unet.block_out_channels:
         if unet.norm_num_groups < 1 or width % unet.norm_num_groups:
             raise ValueError(f"unet.norm_num_groups {unet.norm_num_groups} does not divide block_out_channels {width}")
-    head_dim = unet.attention_head_dim
+    _check_attention(unet)
+    # Twice the channels: a learned variance beside the mean.
+    if unet.in_channels != channels or unet.out_channels not in (channels, 2 * channels):
+        raise ValueError(
+            f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
+            " (dataset.channels)"
+        )
+
+
+def _check_attention(unet: UNet) -> None:
+    """Raises `ValueError` if an attention layer cannot be cut into heads."""
+    head_dim, heads = unet.attention_head_dim, unet.num_attention_heads
     attending = [unet.block_out_channels[-1]] if unet.add_attention else []
     for kinds, widths in (
         (unet.down_block_types, unet.block_out_channels),
@@ -228,8 +273,25 @@ def check_unet(unet: UNet, image_size: int, channels: int) -> None:
         raise ValueError(
             f"unet.attention_head_dim {head_dim} does not fit an attention block of {min(attending)} channels"
         )
-    if unet.in_channels != channels or unet.out_channels != channels:
-        raise ValueError(
-            f"the UNet maps {unet.in_channels} to {unet.out_channels} channels, the images have {channels}"
-            " (dataset.channels)"
-        )
+    if heads is not None and not all(heads >= 1 and width % heads == 0 for width in attending):
+        raise ValueError(f"unet.num_attention_heads {heads} does not divide attention blocks of {attending} channels")
+
+
+def _check_values(unet: UNet) -> None:
+    """The checks of single options."""
+    for name, count in (
+        ("block_out_channels", len(unet.block_out_channels)),
+        ("layers_per_block", unet.layers_per_block),
+        ("num_class_embeds", 1 if unet.num_class_embeds is None else unet.num_class_embeds),
+    ):
+        if count < 1:
+            raise ValueError(f"unet.{name} must give at least 1, got {getattr(unet, name)!r}")
+    choices: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("downsample_type", unet.downsample_type, ("conv", "resnet")),
+        ("upsample_type", unet.upsample_type, ("conv", "resnet")),
+        ("resnet_time_scale_shift", unet.resnet_time_scale_shift, ("default", "scale_shift")),
+        ("downsample_padding", unet.downsample_padding, (0, 1)),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ValueError(f"unet.{name} must be one of {allowed}, got {value!r}")

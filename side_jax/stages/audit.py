@@ -8,7 +8,7 @@ from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
 from side_jax.images import ImageSet
-from side_jax.interop import diffusers
+from side_jax.interop import diffusers, guided_diffusion
 from side_jax.models.unet import check_unet
 from side_jax.options import AuditOptions
 from side_jax.splitting import Split
@@ -63,16 +63,25 @@ def load_target(path: epath.PathLike) -> Target:
     """Reads a diffusion model.
 
     Args:
-      path: a diffusers pipeline directory (`unet/`, `scheduler/`), or the workdir of an audit.
+      path: a diffusers directory (a DDPM or DDIM pipeline, or a UNet2DModel), a guided-diffusion state dict (`.pt`,
+        `.pth`, `.safetensors`) with its flags beside it (`.json`), or the workdir of an audit.
 
     Raises:
       ValueError: if there is neither, or what is there does not fit together; names the file or option.
     """
-    return diffusers.load_target(model_directory(path))
+    root = model_directory(path)
+    return guided_diffusion.load_target(root) if guided_diffusion.is_weights(root) else diffusers.load_target(root)
+
+
+def model_files(root: epath.Path) -> dict[str, epath.Path]:
+    """Name -> file, of all that defines the model that `model_directory` found."""
+    if guided_diffusion.is_weights(root):
+        return {file.name: file for file in guided_diffusion.files(root)}
+    return {str(file.relative_to(root)): file for file in diffusers.files(root)}
 
 
 def model_directory(path: epath.PathLike) -> epath.Path:
-    """The diffusers directory that `path` means: itself, or the target that a workdir trained or loaded."""
+    """The diffusers directory or guided-diffusion file that `path` means: itself, or what a workdir made or loaded."""
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"target path {str(root)!r} does not exist")

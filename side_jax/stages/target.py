@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from side_jax.artifacts import file_hash, fingerprint, plain
 from side_jax.interop import diffusers
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, train_spec
+from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, model_files, train_spec
 from side_jax.target import Target, target_loss
 from side_jax.training import epoch_batches, fit, init_state
 
@@ -17,9 +17,8 @@ def target_spec(audit: Audit) -> dict[str, Any]:
     """A loaded target is its files; a trained one its architecture, training and data."""
     options = audit.options.target
     if options.source == "load":
-        root = model_directory(options.path)
-        files = (f"unet/{diffusers.WEIGHTS}", "unet/config.json", "scheduler/scheduler_config.json")
-        return {"source": "load", "files": {name: file_hash(root / name) for name in files}}
+        files = model_files(model_directory(options.path))
+        return {"source": "load", "files": {name: file_hash(file) for name, file in files.items()}}
     return {
         "source": "train",
         "seed": audit.options.seed,
@@ -71,5 +70,6 @@ def target(audit: Audit) -> dict[str, Any]:
         "seconds": seconds,
     }
     weights = state.ema if train.ema_power > 0 else state.params
-    diffusers.save_target(Target(unet, weights, schedule, options.target.clip_x0, facts), directory / EXPORT)
+    clip_x0 = 1.0 if options.target.clip_x0 else None
+    diffusers.save_target(Target(unet, weights, schedule, clip_x0, facts), directory / EXPORT)
     return {"source": "train", **facts}

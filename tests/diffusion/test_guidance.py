@@ -2,7 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import side_jax
 from side_jax.diffusion.guidance import classifier_gradient, guide
+from tests.golden.ours import GOLDEN, difference, guided_noise, write_adm
 
 ALPHA_BAR = jnp.array([0.75, 0.36])
 
@@ -50,3 +52,12 @@ def test_gradient_is_taken_at_x_t_and_not_through_the_target():
     steep = lambda x, t: 1e6 * x
     guided = guide(steep, linear_log_prob, ALPHA_BAR, jnp.array([0]), jnp.float32(1))(x, t)
     np.testing.assert_allclose(guided.item(), -0.5, rtol=1e-5)
+
+
+def test_guided_noise_equals_torch_autograd_on_the_same_weights(tmp_path):
+    golden = np.load(GOLDEN / "guidance.npz")
+    target = side_jax.load_target(write_adm(tmp_path, "legacy"))
+    log_prob, eps_hat = guided_noise(target, 0, golden["x"], golden["t"], golden["labels"], scale=9.0)
+    assert difference(log_prob, jax.nn.log_softmax(golden["logits"])) <= 1e-4
+    assert difference(eps_hat, golden["eps_hat"]) <= 1e-4
+    assert np.abs(golden["guidance"]).max() > 0.1  # the guide's share is far above the bound

@@ -5,6 +5,7 @@ import pytest
 
 from side_jax.diffusion.objective import ddpm_loss, ema_decay, sample_timesteps
 from side_jax.diffusion.schedule import Schedule
+from tests.golden.ours import GOLDEN, difference
 
 
 def test_predicting_nothing_costs_the_variance_of_the_noise():
@@ -38,3 +39,9 @@ def test_ema_decay_as_diffusers_has_it():
     """1 − (1 + step)^−0.75: 0, .40539, .83 …, up to the maximum."""
     steps = jnp.array([0, 1, 10, 10**7])
     np.testing.assert_allclose(ema_decay(steps, 0.75, 0.9999), [0, 1 - 2**-0.75, 1 - 11**-0.75, 0.9999], rtol=1e-6)
+
+
+def test_ema_decay_equals_diffusers_ema_model():
+    golden = np.load(GOLDEN / "train.npz")
+    steps = jnp.arange(len(golden["decays"])) * int(golden["every"])
+    assert difference(ema_decay(steps, 0.75, 0.9999), golden["decays"]) <= 1e-6

@@ -14,6 +14,8 @@ from side_jax.evidence.metrics import (
     ums_all,
 )
 from side_jax.extraction.matching import Matches
+from tests.golden.ours import BANDS, our_scores
+from tests.golden.scores import plain_scores, random_scores
 
 # Five images, best scores 1.0, .65, .55, .55, .2; best training images 3, 3, 1, 2, 0.
 SCORES = np.array([[1.0, 0.58], [0.65, 0.5], [0.55, 0.5], [0.55, 0.1], [0.2, 0.1]], np.float32)
@@ -58,15 +60,11 @@ def test_reversed_band_is_refused():
         side_jax.ams(MATCHES, 0.6, 0.5)
 
 
-def test_scores_equal_a_plain_reading_on_random_matches_with_ties():
-    rng = np.random.default_rng(0)
-    scores = np.round(rng.uniform(0, 1, (200, 30)), 1).astype(np.float32)
-    eye = np.eye(30, dtype=np.float32)
-    matches = side_jax.match(scores, eye, 30)
-    for low, high in ((0.4, 0.5), (0.5, 0.6), (0.6, 1.0)):
-        inside = [row for row in scores if low <= row.max() < high or (high == 1 and row.max() >= 1)]
-        assert side_jax.ams(matches, low, high) == pytest.approx(len(inside) / 200)
-        assert side_jax.ums(matches, low, high) == pytest.approx(len({int(row.argmax()) for row in inside}) / 200)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_scores_equal_a_plain_reading_on_random_matches_with_ties(seed):
+    scores = random_scores(seed)
+    for low, high in BANDS:
+        assert our_scores(scores, low, high) == plain_scores(scores, low, high)
 
 
 def test_top_percent_is_the_mean_of_the_highest():

@@ -1,0 +1,97 @@
+"""What side_jax makes of each comparison's inputs: the default tests and `make parity` share it."""
+
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from safetensors.numpy import save_file
+
+import side_jax
+from side_jax import training
+from side_jax.diffusion.guidance import guide
+from side_jax.evidence.metrics import ums_all
+from side_jax.extraction.matching import matches_above
+from side_jax.interop.state_dict import match_variables, to_torch
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.surrogate.classifier import Classifier
+from tests.golden.weights import make_weights
+
+GOLDEN = Path(__file__).parent
+BANDS = ((0.4, 0.5), (0.5, 0.6), (0.6, 1.0))
+
+
+def difference(first, second):
+    """The largest absolute difference."""
+    first, second = np.asarray(first), np.asarray(second)
+    assert first.shape == second.shape
+    return float(np.abs(first - second).max())
+
+
+def write_adm(folder, name, change=None, flags=None, seed=0):
+    """A golden ADM model as its two files; `change` edits its tensors, `flags` its flags."""
+    golden = np.load(GOLDEN / "adm" / f"{name}.npz")
+    shapes = {key: tuple(shape) for key, shape in json.loads(str(golden["shapes"])).items()}
+    tensors = make_weights(shapes, seed)
+    if change:
+        change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(json.loads(str(golden["flags"])) | (flags or {})))
+    return folder / "model.safetensors"
+
+
+def adm_noise(file, drawn):
+    """ε of a guided-diffusion file for the inputs of tests/golden/adm.py."""
+    classes = drawn["classes"] if len(drawn["classes"]) else None
+    return jax.jit(side_jax.load_target(file).eps)(drawn["x"], drawn["t"], classes)
+
+
+def student(seed):
+    """The student of tests/golden/student.py: same architecture, same weights."""
+    net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)
+    inputs = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    variables = traverse_util.flatten_dict(jax.eval_shape(net.init, jax.random.key(0), *inputs))
+    shapes = {path: leaf.shape for path, leaf in variables.items()}
+    stored = {_torchvision_name(path): to_torch(path, np.empty(shape)).shape for path, shape in shapes.items()}
+    return Classifier(net, match_variables(make_weights(stored, seed), shapes, _torchvision_name, "student"))
+
+
+def _torchvision_name(path):
+    _, *modules, leaf = path
+    leaf = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}.get(leaf, leaf)
+    return ".".join([re.sub(r"(layer\d|downsample)_(\d)", r"\1.\2", module) for module in modules] + [leaf])
+
+
+def guided_noise(target, seed, x, t, labels, scale):
+    """The student's log-probabilities, and ε̂ of Eq. (10)."""
+    classifier = student(seed)
+    alpha_bar = jnp.asarray(target.schedule.alpha_bar())
+    guided = guide(target.eps, classifier.log_prob, alpha_bar, jnp.asarray(labels), jnp.float32(scale))
+    return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t)
+
+
+def train(options, x, y, start):
+    """Weights, and their average, after every step of a linear regression on the batches `x`, `y`."""
+
+    def loss(params, model_state, key, batch, frozen):
+        return jnp.square(batch["x"] @ params["w"] - batch["y"]).mean(), (model_state, {})
+
+    state = training.init_state({"params": {"w": jnp.asarray(start)}}, options)
+    weights, averages = [], []
+    for inputs, targets in zip(x, y, strict=True):
+        batch = {"x": jnp.asarray(inputs), "y": jnp.asarray(targets)}
+        state, _ = training._train_step(state, jax.random.key(0), batch, None, loss_fn=loss, options=options)
+        weights.append(np.array(state.params["w"]))
+        averages.append(np.array(state.ema["w"]))
+    return np.array(weights), np.array(averages)
+
+
+def our_scores(scores, low, high):
+    """AMS, UMS, UMS_all of a table of scores [N, M], found by matching each image with every training image."""
+    training_images = np.eye(scores.shape[1], dtype=np.float32)
+    matches = side_jax.match(scores, training_images, scores.shape[1])
+    above = matches_above(scores, training_images, low)
+    return side_jax.ams(matches, low, high), side_jax.ums(matches, low, high), ums_all(above, low, high)
