@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from side_jax.diffusion.guidance import classifier_gradient, guide
+from side_jax.diffusion.schedule import MIN_ALPHA_BAR
 
 ALPHA_BAR = jnp.array([0.75, 0.36])
 
@@ -50,3 +51,12 @@ def test_gradient_is_taken_at_x_t_and_not_through_the_target():
     steep = lambda x, t: 1e6 * x
     guided = guide(steep, linear_log_prob, ALPHA_BAR, jnp.array([0]), jnp.float32(1))(x, t)
     np.testing.assert_allclose(guided.item(), -0.5, rtol=1e-5)
+
+
+def test_no_guidance_where_there_is_no_signal():
+    """At a terminal ᾱ of MIN_ALPHA_BAR (zero SNR) ε̂ is the target's; one step before it is guided."""
+    alpha_bar = jnp.array([MIN_ALPHA_BAR, 1e-4], jnp.float32)
+    x, t = jnp.zeros((2, 1, 1, 1)), jnp.array([0, 1])
+    eps_fn = lambda x, t: jnp.full_like(x, 0.1)
+    guided = guide(eps_fn, linear_log_prob, alpha_bar, jnp.array([0, 0]), jnp.float32(3))(x, t)
+    np.testing.assert_allclose(guided.ravel(), [0.1, 0.1 - 3], rtol=1e-3)

@@ -33,7 +33,7 @@ def test_learned_variance_is_left_out(noisy):
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
 def test_zero_terminal_snr_recovers_x0_through_eps(prediction_type):
-    """With ᾱ_T = 0, v = −x₀. What flooring ᾱ_T costs, in one step of one of 50: below 1/100 of a gray level in x_{t−1}."""
+    """With ᾱ_T = 0, v = −x₀. Flooring ᾱ_T costs this one step about 1e-3."""
     x0, x_t = (jax.random.normal(jax.random.key(i), SHAPE) for i in range(2))
     a_t = jnp.full((3,), MIN_ALPHA_BAR)
     eps_hat = to_eps(-x0 if prediction_type == "v_prediction" else x0, x_t, a_t, prediction_type)

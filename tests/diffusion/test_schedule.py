@@ -98,7 +98,6 @@ V = {"prediction_type": "v_prediction"}
         ({"timestep_spacing": "even"}, "timestep_spacing 'even' is not supported; known: leading, trailing, linspace"),
         ({"prediction_type": "eps"}, "prediction_type 'eps' is not supported; known: epsilon, v_prediction, sample"),
         ({"num_train_timesteps": 0}, "num_train_timesteps must be an integer, 1 or more, got 0"),
-        ({"num_train_timesteps": 10.0}, "num_train_timesteps must be an integer, 1 or more, got 10.0"),
         ({"steps_offset": -1}, "steps_offset must be an integer, 0 or more, got -1"),
         ({"trained_betas": (0.1, 0.2)}, "trained_betas has 2 entries, num_train_timesteps is 1000; they must agree"),
         ({"trained_betas": (0.1, 1.0), "num_train_timesteps": 2}, "above 0 and below 1, got 1.0"),
