@@ -70,7 +70,7 @@ def predict_eps(
 ) -> jax.Array:
     """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants."""
     output: Any = unet.apply({"params": params}, x_t, t, classes)
-    return to_eps(output, x_t, alpha_bar[t], prediction_type)
+    return to_eps(output, jnp.asarray(x_t), alpha_bar[t], prediction_type)
 
 
 def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:

@@ -80,6 +80,30 @@ def test_unknown_unet_option_is_named():
         AuditOptions.from_config(config).target.make_unet(32, 1)
 
 
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
+def test_training_predicts_epsilon_only(prediction_type):
+    config = orl.get_config()
+    with config.unlocked():
+        config.target.schedule.prediction_type = prediction_type
+    with pytest.raises(ValueError, match=f"prediction_type is '{prediction_type}', but a target is trained to predict"):
+        AuditOptions.from_config(config).target.make_schedule()
+
+
+def test_training_knows_no_classes():
+    config = orl.get_config()
+    with config.unlocked():
+        config.target.unet.num_class_embeds = 10
+    with pytest.raises(ValueError, match="num_class_embeds is 10, but a target is trained without classes"):
+        AuditOptions.from_config(config).target.make_unet(32, 1)
+
+
+def test_betas_may_be_given_one_by_one():
+    config = orl.get_config()
+    with config.unlocked():
+        config.target.schedule.update({"num_train_timesteps": 2, "trained_betas": [0.5, 0.5]})
+    assert AuditOptions.from_config(config).target.make_schedule().alpha_bar().tolist() == [0.5, 0.25]
+
+
 @pytest.mark.parametrize(
     ("bands", "message"),
     [

@@ -12,10 +12,12 @@ import pytest
 
 import side_jax
 from side_jax import sampling
+from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.sampling import Sampler, draw_labels
 from side_jax.sharding import index_keys, stage_key
 from side_jax.surrogate.classifier import Classifier
+from side_jax.target import Target
 
 GOLDEN = Path(__file__).parent / "golden" / "plain"
 
@@ -84,7 +86,7 @@ class Brightness(nn.Module):
 def test_guidance_makes_images_of_its_class(target):
     # Unclipped: where x̂₀ is clipped only the shift of ε̂ is left, and that points away (`ddim_step`). A random target
     # clips nearly everywhere.
-    unclipped = dataclasses.replace(target, clip_x0=False)
+    unclipped = dataclasses.replace(target, clip_x0=None)
 
     def brightness(label, scale):
         guide = Classifier(Brightness(), {})
@@ -98,6 +100,57 @@ def test_guidance_makes_images_of_its_class(target):
 def test_labels_are_uniform():
     labels = np.asarray(draw_labels(index_keys(jax.random.key(0), np.arange(7000)), 7))
     assert np.abs(np.bincount(labels) - 1000).max() < 120
+
+
+class ByClass(nn.Module):
+    """Predicts x₀ outright: −1, 0 or 1 everywhere, by class."""
+
+    sample_size: int = 4
+    in_channels: int = 1
+    num_class_embeds: int = 3
+
+    def __call__(self, x_t, t, classes=None):
+        level = (classes - 1).astype(jnp.float32).reshape(-1, 1, 1, 1)
+        return jnp.broadcast_to(level, x_t.shape)
+
+
+def test_class_conditional_target_draws_one_class_per_image_from_its_own_key():
+    """With x₀ predicted outright the image is its class: 0, 128 or 255; whatever the batch, and evenly."""
+    target = Target(ByClass(), {}, Schedule(prediction_type="sample"))
+    images = side_jax.sample(target, 300, seed=1, num_steps=2)
+    assert (images == images[:, :1, :1]).all()
+    levels, counts = np.unique(images[:, 0, 0, 0], return_counts=True)
+    np.testing.assert_array_equal(levels, [0, 128, 255])
+    assert counts.min() > 70
+    np.testing.assert_array_equal(side_jax.sample(target, 7, seed=1, num_steps=2, first_index=50), images[50:57])
+
+
+def test_class_of_an_image_is_independent_of_its_label():
+    keys = index_keys(jax.random.key(0), np.arange(900))
+    labels, classes = draw_labels(keys, 3), draw_labels(keys, 3, sampling._CLASS_DRAW)
+    pairs = np.bincount(np.asarray(3 * labels + classes), minlength=9)
+    assert pairs.min() > 60  # 100 expected
+
+
+def test_classes_are_needed_where_there_are_any_and_only_there(target):
+    unet = dataclasses.replace(target.unet, num_class_embeds=5)
+    x, t = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1,), jnp.int32)
+    with pytest.raises(ValueError, match="num_class_embeds=5 needs classes in 0 … 4, got None"):
+        dataclasses.replace(target, unet=unet).eps(x, t)
+    with pytest.raises(ValueError, match="num_class_embeds=None takes no classes"):
+        target.eps(x, t, t)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_guidance_works_from_zero_terminal_snr(target, eta):
+    """The first step, where x_t is noise alone, is left unguided and stays finite; ancestral noise included."""
+    schedule = Schedule(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    other = dataclasses.replace(target, schedule=schedule, clip_x0=None)
+    guide = Classifier(Brightness(), {})
+    bright, dark = (
+        side_jax.sample(other, 4, num_steps=5, guide=guide, labels=label, scale=0.5, eta=eta).mean() for label in (0, 1)
+    )
+    assert bright > dark + 1
 
 
 def test_default_sequence_is_the_audits(target):

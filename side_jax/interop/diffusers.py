@@ -208,7 +208,7 @@ def _select(
         known = key in types or key in fixed or key in ignored or key.startswith("_")
         if not known and value is not None and value is not False:
             raise ValueError(f"{file}: {key}={value!r} is not supported: no option of this name is known")
-    return {key: value for key, value in config.items() if key in types}
+    return {key: float(value) if types[key] is float else value for key, value in config.items() if key in types}
 
 
 def _fits(value: Any, kind: Any) -> bool:

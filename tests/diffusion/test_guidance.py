@@ -4,6 +4,7 @@ import numpy as np
 
 import side_jax
 from side_jax.diffusion.guidance import classifier_gradient, guide
+from side_jax.diffusion.schedule import MIN_ALPHA_BAR
 from tests.golden.ours import GOLDEN, difference, guided_noise, write_adm
 
 ALPHA_BAR = jnp.array([0.75, 0.36])
@@ -61,3 +62,12 @@ def test_guided_noise_equals_torch_autograd_on_the_same_weights(tmp_path):
     assert difference(log_prob, jax.nn.log_softmax(golden["logits"])) <= 1e-4
     assert difference(eps_hat, golden["eps_hat"]) <= 1e-4
     assert np.abs(golden["guidance"]).max() > 0.1  # the guide's share is far above the bound
+
+
+def test_no_guidance_where_there_is_no_signal():
+    """At a terminal ᾱ of MIN_ALPHA_BAR (zero SNR) ε̂ is the target's; one step before it is guided."""
+    alpha_bar = jnp.array([MIN_ALPHA_BAR, 1e-4], jnp.float32)
+    x, t = jnp.zeros((2, 1, 1, 1)), jnp.array([0, 1])
+    eps_fn = lambda x, t: jnp.full_like(x, 0.1)
+    guided = guide(eps_fn, linear_log_prob, alpha_bar, jnp.array([0, 0]), jnp.float32(3))(x, t)
+    np.testing.assert_allclose(guided.ravel(), [0.1, 0.1 - 3], rtol=1e-3)

@@ -4,7 +4,7 @@ Run in the torch environment, in the root of the repository: python -m tests.gol
 
   tests/golden/NAME/            a pipeline directory and golden.npz (inputs, outputs, a 10-step DDIM trajectory);
   tests/golden/unets/NAME/      config.json and golden.npz, of weights that `make_weights` makes again;
-  tests/golden/schedules/NAME/  scheduler_config.json and golden.npz (timesteps, ᾱ, a trajectory of UNet "small").
+  tests/golden/schedules/NAME/  scheduler_config.json and golden.npz (timesteps, ᾱ, a trajectory of the demo's target).
 
 Arrays of images are NHWC.
 """
@@ -23,6 +23,7 @@ from tests.golden.diffusers_models import (
     build_scheduler,
     build_unet,
     inputs,
+    load_trained,
     predict,
     trajectory,
 )
@@ -110,7 +111,9 @@ def write_unets() -> None:
 
 def write_schedules() -> None:
     """Configs, timesteps, ᾱ and trajectories of the schedules in `SCHEDULES`."""
-    unet, (x, _, _) = build_unet(UNETS["small"]), inputs(UNETS["small"])
+    unet = load_trained()
+    x, _, _ = inputs(unet.config)
+    x = x[:1]
     for name, options in SCHEDULES.items():
         scheduler = build_scheduler(options)
         scheduler.save_config(GOLDEN / "schedules" / name)
