@@ -12,6 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from side_jax.images import decode, load_images
+from side_jax.options import DatasetOptions
+from side_jax.pipeline import load_split
 
 FORMATS = ("array_record", "tfrecord")  # with random access, and without
 SIZES = ((20, 16), (9, 31), (8, 8))
@@ -19,6 +21,7 @@ TEXT = b"no image"
 
 
 def photo(index):
+    index = 5 if index == 105 else index  # a test photo that is a training photo too
     height, width = SIZES[index % len(SIZES)]
     image = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
     buffer = io.BytesIO()
@@ -129,6 +132,29 @@ def test_undecodable_image_is_listed_and_skipped(prepared, file_format):
     assert name not in images.ids
     assert {*images.ids, name} == {f"photos/1.2.0/test#{i}" for i in range(7)}
     assert reason == "ValueError: no image, or of an unknown format"
+
+
+def split_options(prepared, path, heldout_path):
+    folder = prepared["array_record"]
+    return DatasetOptions("tfds", path, 8, 3, 0.0, heldout_path, folder, near_duplicate=0.98, split_seed=0)
+
+
+def test_heldout_record_that_is_a_training_image_is_skipped_and_listed(prepared):
+    """Nobody can remove it from a public data set; a folder's is refused (tests/test_pipeline.py)."""
+    split = load_split(split_options(prepared, "photos@train", "photos@test"))
+    assert len(split.train) == 20
+    assert len(split.heldout) == 5
+    assert not set(split.heldout.hashes) & set(split.train.hashes)
+    undecodable, known = split.skipped
+    assert known[1] == "held out, but nearly a training image"
+    assert {undecodable[0], known[0], *split.heldout.ids} == {f"photos/1.2.0/test#{i}" for i in range(7)}
+
+
+def test_overlapping_slices_are_refused(prepared):
+    with pytest.raises(
+        ValueError, match=r"3 of its 8 images are training images too.*such as photos/1.2.0/train#7; remove"
+    ):
+        load_split(split_options(prepared, "photos@train[:10]", "photos@train[7:15]"))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
