@@ -21,12 +21,13 @@ def get_config() -> ConfigDict:
 
     config.dataset = ConfigDict(
         {
-            "name": "image_folder",  # orl | image_folder | npz
-            "path": "",  # a folder of class folders, a flat folder, or an npz file
+            "name": "image_folder",  # orl | image_folder | npz | tfds
+            "path": "",  # a folder of class folders, a flat folder, an npz file, or e.g. cifar10@train[:5000] of TFDS
             "image_size": 128,  # pixels a side, after a centre crop
             "channels": 3,  # 1 gray | 3 RGB
             "heldout_fraction": 0.5,  # share never trained on; it calibrates the scores
             "heldout_path": "",  # instead: unseen images from the same pool, when the target trained on everything
+            "data_dir": "",  # tfds: where data sets are prepared; empty for its default
             "near_duplicate": 0.98,  # pixel cosine from which two images stay on one side of the split
             "split_seed": 0,  # decides the split, alone
         }

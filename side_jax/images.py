@@ -1,19 +1,26 @@
-"""`ImageSet` and where it comes from: the ORL faces, a folder of images, an npz file."""
+"""`ImageSet` and where it comes from: the ORL faces, a folder of images, an npz file, TensorFlow Datasets.
+
+The last is in `side_jax.tfds_images`, imported when it is used.
+"""
 
 import dataclasses
 import hashlib
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from etils import epath
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
-SOURCES = ("orl", "image_folder", "npz")
+SOURCES = ("orl", "image_folder", "npz", "tfds")
+
+Class = TypeVar("Class")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +30,11 @@ class ImageSet:
     Attributes:
       images: uint8 [N, H, W, C], C = 1 or 3.
       labels: int32 [N]; −1 throughout if the source has no classes.
-      ids: N stable names, unique: the path below the data set's root, or the key in an npz.
+      ids: N stable names, unique: the path below the data set's root, the key in an npz, or NAME/VERSION/SPLIT#INDEX of
+        TensorFlow Datasets.
       hashes: N content hashes (`content_hash`) of the pixels as they are here.
       label_names: name of label k at position k.
-      skipped: (id, reason) of every file that could not be read.
+      skipped: (id, reason) of every image that could not be read.
     """
 
     images: np.ndarray
@@ -68,14 +76,15 @@ def content_hash(image: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_images(name: str, path: str | None, image_size: int, channels: int) -> ImageSet:
+def load_images(name: str, path: str | None, image_size: int, channels: int, data_dir: str = "") -> ImageSet:
     """Reads a whole data set.
 
     Args:
       name: one of `SOURCES`.
-      path: folder or npz file; not used by "orl".
+      path: folder, npz file, or for "tfds" NAME[/CONFIG][:VERSION]@SPLIT; not used by "orl".
       image_size: images are centre-cropped to a square and resized to this many pixels a side.
       channels: 1 (gray) or 3 (RGB).
+      data_dir: for "tfds", where data sets are prepared; empty for its own default.
 
     Raises:
       ValueError: naming the source, path or image that does not fit, and what to do.
@@ -90,6 +99,10 @@ def load_images(name: str, path: str | None, image_size: int, channels: int) -> 
         raise ValueError(f"dataset.name must be one of {', '.join(SOURCES)}, got {name!r}")
     if not path:
         raise ValueError(f"dataset.path is empty; dataset.name={name!r} needs one")
+    if name == "tfds":
+        from side_jax.tfds_images import load_tfds
+
+        return load_tfds(path, image_size, channels, data_dir)
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"dataset.path {path!r} does not exist")
@@ -105,27 +118,57 @@ def _orl_folder() -> epath.Path:
 
 
 def _load_folder(root: epath.Path, image_size: int, channels: int, extensions: frozenset[str] = EXTENSIONS) -> ImageSet:
-    """One class per subfolder, or a flat folder without labels. Unreadable files are listed and skipped."""
+    """The class of an image is its immediate parent folder, wherever below the root that folder occurs.
+
+    So train/ID/x.jpg and test/ID/y.jpg are one class ID, and a flat folder has none. Unreadable files are listed and
+    skipped.
+    """
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
     files = sorted(_image_files(root, extensions), key=lambda f: _natural_key(f.relative_to(root).parts))
-    images, ids, classes, skipped = [], [], [], []
-    for file in files:
-        relative = file.relative_to(root)
-        try:
-            images.append(decode(file.read_bytes(), image_size, channels))
-        except Exception as error:  # a corrupt file: PIL's decoders raise whatever their parsing stumbles over
-            skipped.append((relative.as_posix(), f"{type(error).__name__}: {error}"))
-            continue
-        ids.append(relative.as_posix())
-        classes.append(relative.parts[0] if len(relative.parts) > 1 else "")
-    if not images:
+    records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
+    images, ids, classes, skipped = decode_all(records, len(files), image_size, channels)
+    if not ids:
         found = f"none of its {len(files)} image files can be read" if files else "no image files"
         raise ValueError(f"dataset.path {str(root)!r}: {found} (looked for {', '.join(sorted(extensions))})")
-    names = tuple(dict.fromkeys(name for name in classes if name))
+    names = tuple(sorted({name for name in classes if name}, key=lambda name: _natural_key((name,))))
     position = {name: k for k, name in enumerate(names)} | {"": -1}
     labels = np.array([position[name] for name in classes], np.int32)
-    return _image_set(np.stack(images), labels, tuple(ids), names, tuple(skipped))
+    return image_set(images, labels, ids, names, skipped)
+
+
+def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
+    return file.read_bytes(), "" if file.parent == root else file.parent.name
+
+
+def decode_all(
+    records: Iterable[tuple[str, Callable[[], tuple[bytes, Class]]]], count: int, image_size: int, channels: int
+) -> tuple[np.ndarray, tuple[str, ...], list[Class], tuple[tuple[str, str], ...]]:
+    """Decodes images one at a time into one array; those that cannot be read or decoded are skipped.
+
+    Args:
+      records: id, and what reads the encoded image and its class.
+      count: number of records.
+      image_size: pixels a side.
+      channels: 1 or 3.
+
+    Returns:
+      uint8 [N, image_size, image_size, channels]; the ids and classes of these N; (id, reason) of those skipped.
+    """
+    images = np.empty((count, image_size, image_size, channels), np.uint8)
+    ids: list[str] = []
+    classes: list[Class] = []
+    skipped = []
+    for name, read in records:
+        try:
+            data, label = read()
+            images[len(ids)] = decode(data, image_size, channels)
+        except Exception as error:  # a corrupt file: PIL's decoders raise whatever their parsing stumbles over
+            skipped.append((name, f"{type(error).__name__}: {error}"))
+            continue
+        ids.append(name)
+        classes.append(label)
+    return images[: len(ids)], tuple(ids), classes, tuple(skipped)
 
 
 def _image_files(root: epath.Path, extensions: frozenset[str]) -> Iterable[epath.Path]:
@@ -151,9 +194,13 @@ def decode(data: bytes, image_size: int, channels: int) -> np.ndarray:
     """An encoded image as uint8 [image_size, image_size, channels].
 
     EXIF orientation is applied, 16-bit gray is scaled to 8, transparency is laid on white, palettes are resolved. The
-    centre square is resized with PIL's antialiased bilinear filter.
+    centre square is resized with PIL's antialiased bilinear filter. Raises what PIL raises for a corrupt image.
     """
-    with Image.open(io.BytesIO(data)) as opened:
+    try:
+        opened = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # its message has the address of the buffer
+        raise ValueError("no image, or of an unknown format") from None
+    with opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):  # 16-bit gray: "I;16", or "I" in older files
             deep = np.asarray(image, np.int64)
@@ -192,14 +239,15 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
         )
     ids = tuple(str(i) for i in data["ids"]) if "ids" in data else tuple(f"{i:08d}" for i in range(count))
     names = tuple(str(k) for k in range(int(labels.max()) + 1))
-    return _image_set(images, labels.astype(np.int32), ids, names)
+    return image_set(images, labels.astype(np.int32), ids, names)
 
 
-def _image_set(
+def image_set(
     images: np.ndarray,
     labels: np.ndarray,
     ids: tuple[str, ...],
     names: tuple[str, ...],
     skipped: tuple[tuple[str, str], ...] = (),
 ) -> ImageSet:
+    """An `ImageSet` with its content hashes."""
     return ImageSet(images, labels, ids, tuple(content_hash(image) for image in images), names, skipped)

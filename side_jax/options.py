@@ -51,6 +51,7 @@ class DatasetOptions:
     channels: int
     heldout_fraction: float
     heldout_path: str
+    data_dir: str
     near_duplicate: float
     split_seed: int
 

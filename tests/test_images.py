@@ -37,6 +37,28 @@ def test_folder_of_classes(tmp_path):
     np.testing.assert_array_equal(images.images[:, 0, 0, 0], [200, 30, 10])
 
 
+def test_class_is_the_immediate_parent_in_both_halves_of_a_data_set(tmp_path):
+    """CelebA-HQ-FI: train/ID/x.jpg and test/ID/y.jpg, most IDs in both; the class does not depend on the half."""
+    for name in ("train/10/a.png", "train/2/b.png", "test/10/c.png", "test/30/d.png", "stray.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 7).save(tmp_path / name)
+    images = load_images("image_folder", str(tmp_path), 4, 1)
+    assert images.ids == ("stray.png", "test/10/c.png", "test/30/d.png", "train/2/b.png", "train/10/a.png")
+    assert images.label_names == ("2", "10", "30")
+    np.testing.assert_array_equal(images.labels, [-1, 1, 2, 0, 1])
+
+
+def test_class_without_a_readable_image_is_none(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (4, 4), 7).save(tmp_path / name / "x.png")
+    (tmp_path / "b" / "x.png").write_bytes(b"no image")
+    images = load_images("image_folder", str(tmp_path), 4, 1)
+    assert images.label_names == ("a", "c")
+    np.testing.assert_array_equal(images.labels, [0, 1])
+    assert images.skipped[0][0] == "b/x.png"
+
+
 def test_flat_folder_has_no_labels(tmp_path):
     Image.new("L", (4, 4), 7).save(tmp_path / "x.png")
     images = load_images("image_folder", str(tmp_path), 4, 3)
@@ -109,7 +131,7 @@ def test_pickled_npz_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cifar", "", 8, 1), "dataset.name must be one of orl, image_folder, npz, got 'cifar'"),
+        (("cifar", "", 8, 1), "dataset.name must be one of orl, image_folder, npz, tfds, got 'cifar'"),
         (("image_folder", "", 8, 1), "dataset.path is empty"),
         (("image_folder", "nowhere", 8, 1), "dataset.path 'nowhere' does not exist"),
         (("orl", "", 8, 2), "dataset.channels must be 1 or 3, got 2"),
