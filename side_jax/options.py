@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import flax.linen as nn
 
 from side_jax.diffusion.schedule import Schedule
+from side_jax.extraction.descriptors import check_descriptor
 from side_jax.models.resnet import ARCHITECTURES
 from side_jax.models.unet import UNet
 from side_jax.training import TrainOptions
@@ -108,6 +109,7 @@ class ClassifierOptions:
 
     arch: str
     guide: str
+    pretrained: str
     train: TrainOptions
 
     def __post_init__(self) -> None:
@@ -126,6 +128,7 @@ class ExtractOptions:
     batch_size: int
     descriptor: str
     weights: str
+    preprocessing: str
     top_k: int
     save_images: bool
     bands: tuple[Band, ...]
@@ -140,7 +143,7 @@ class ExtractOptions:
         for name in ("num_images", "num_steps", "batch_size", "top_k"):
             _require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "at least 1")
         _require(0 <= self.eta <= 1, "extract.eta", self.eta, "in [0, 1]")
-        _require(self.descriptor == "pixel", "extract.descriptor", self.descriptor, "pixel")
+        check_descriptor(self.descriptor, self.weights, self.preprocessing)
         check_bands(self.bands)
 
 
@@ -180,6 +183,11 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed", self.seed, "in [0, 2^31)")
+        if self.classifier.pretrained and self.labels.source != "classifier":
+            raise ValueError(
+                f"classifier.pretrained {self.classifier.pretrained!r} is the teacher's start, and labels.source"
+                f" {self.labels.source!r} has no teacher; leave classifier.pretrained empty"
+            )
         if self.labels.source == "clusters" and self.labels.num_clusters > self.synthesize.num_images:
             raise ValueError(
                 f"labels.num_clusters {self.labels.num_clusters} is more than synthesize.num_images"

@@ -27,7 +27,10 @@ def test_default_is_locked():
         ("synthesize.num_images", 0, "synthesize.num_images must be at least 1, got 0"),
         ("extract.top_k", 0, "extract.top_k must be at least 1"),
         ("extract.eta", 1.5, r"extract.eta must be in \[0, 1\]"),
-        ("extract.descriptor", "clip", "extract.descriptor must be pixel, got 'clip'"),
+        ("extract.descriptor", "clip", "extract.descriptor must be pixel or sscd, got 'clip'"),
+        ("extract.descriptor", "sscd", "needs its weights: download https://dl.fbaipublicfiles.com/.*MIT licence"),
+        ("extract.weights", "x.pt", "the pixel descriptor has no weights, got 'x.pt'"),
+        ("extract.preprocessing", "square_320", "the pixel descriptor has no preprocessing, got 'square_320'"),
         ("labels.source", "oracle", "labels.source must be classifier or clusters, got 'oracle'"),
         ("labels.num_clusters", 1, "labels.num_clusters must be at least 2"),
         ("labels.cohesion", 2.0, "labels.cohesion must be a cosine"),
@@ -53,6 +56,14 @@ def test_more_clusters_than_synthetic_images_are_refused():
     config = orl.get_config()
     config.labels.update({"source": "clusters", "num_clusters": 2_000})
     with pytest.raises(ValueError, match="num_clusters 2000 is more than synthesize.num_images 1024"):
+        AuditOptions.from_config(config)
+
+
+def test_pretrained_weights_without_a_teacher_are_refused():
+    config = orl.get_config()
+    config.labels.source = "clusters"
+    config.classifier.pretrained = "resnet34.pth"
+    with pytest.raises(ValueError, match="'resnet34.pth' is the teacher's start, and labels.source 'clusters' has no"):
         AuditOptions.from_config(config)
 
 

@@ -7,10 +7,12 @@ import numpy as np
 from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
+from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
 from side_jax.interop import diffusers
+from side_jax.interop.torchvision import load_resnet
 from side_jax.models.unet import check_unet
-from side_jax.options import AuditOptions
+from side_jax.options import AuditOptions, ExtractOptions
 from side_jax.splitting import Split
 from side_jax.target import Target
 from side_jax.training import TrainOptions
@@ -72,6 +74,9 @@ def check(audit: Audit) -> None:
             schedule.ddim_timesteps(getattr(options, name).num_steps)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from error
+    load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
+    if options.classifier.pretrained:
+        load_resnet(options.classifier.arch, options.classifier.pretrained)
     labels = audit.split.train.labels
     if options.labels.source == "classifier" and len(np.unique(labels[labels >= 0])) < 2:
         raise ValueError(
@@ -102,6 +107,13 @@ def _check_training_images(target: Target, split: Split, path: str) -> None:
 def data_print(images: ImageSet) -> str:
     """Fingerprint of a set: ids and pixels."""
     return fingerprint([images.ids, images.hashes])
+
+
+def descriptor_spec(options: ExtractOptions) -> dict[str, Any]:
+    """What decides the scores: the hash of the descriptor's weights and not their path, for files move."""
+    facts = descriptor_facts(options.descriptor, options.weights, options.preprocessing)
+    files = {"weights": facts["sha256"], "preprocessing": facts["preprocessing"]} if facts["sha256"] else {}
+    return {"descriptor": facts["name"]} | files
 
 
 def train_spec(train: TrainOptions) -> dict[str, Any]:

@@ -10,21 +10,26 @@ from side_jax.extraction.parts import scale_folder
 from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, load_target
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
 from side_jax.surrogate.classifier import load_classifier
 
 
 def extract_spec(audit: Audit) -> dict[str, Any]:
     """All but how much: more λ or more images extend a sweep, and batch size changes nothing."""
     options = audit.options.extract
-    names = ("num_steps", "eta", "descriptor", "weights", "top_k", "save_images")
-    return {name: getattr(options, name) for name in names} | {
-        "seed": audit.options.seed,
-        "lowest_score": options.bands[0][1],
-        "split_seed": audit.options.dataset.split_seed,
-        "train": data_print(audit.split.train),
-        "heldout": data_print(audit.split.heldout),
-    }
+    sampling = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
+    return (
+        {"weights": ""}
+        | descriptor_spec(options)
+        | sampling
+        | {
+            "seed": audit.options.seed,
+            "lowest_score": options.bands[0][1],
+            "split_seed": audit.options.dataset.split_seed,
+            "train": data_print(audit.split.train),
+            "heldout": data_print(audit.split.heldout),
+        }
+    )
 
 
 def extract_request(audit: Audit) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def image_store(audit: Audit, scale: float) -> ImageStore | None:
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
     options, split, folder = audit.options.extract, audit.split, audit.workdir / "extract"
-    embed = load_descriptor(options.descriptor, options.weights)
+    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
     for name, images in (("train", split.train), ("heldout", split.heldout)):
         path = folder / f"{name}_descriptors.zarr"
         if not path.exists():
@@ -82,4 +87,4 @@ def extract(audit: Audit) -> dict[str, Any]:
             options.bands[0][1],
             image_store(audit, scale),
         )
-    return {"descriptor": options.descriptor, "paired_images": len(in_train)}
+    return {"descriptor": embed.facts, "paired_images": len(in_train)}

@@ -12,7 +12,8 @@ from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_byt
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
-from side_jax.extraction.parts import read_parts, scale_folder
+from side_jax.extraction.descriptors import descriptor_facts
+from side_jax.extraction.parts import read_parts, scale_folder, with_descriptor
 from side_jax.extraction.sweep import Reference, reference_columns
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Sheet, render
@@ -34,9 +35,9 @@ def report(audit: Audit) -> dict[str, Any]:
     """Reads the parts, computes every score, writes the table, the numbers and the page."""
     tables = {scale: _read_scale(audit, scale) for scale in audit.options.extract.scales}
     buffer = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables.values()), buffer)
-    write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
     metrics = compute_metrics(audit, tables)
+    pq.write_table(with_descriptor(pa.concat_tables(tables.values()), metrics["descriptor"]), buffer)
+    write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
     write_json(audit.workdir / "metrics.json", metrics)
     best = {scale: _best_scores(table) for scale, table in tables.items()}
     page = render(plain(metrics), _facts(audit), _sheets(audit, tables, metrics), best)
@@ -82,7 +83,9 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
         "skipped": split.skipped,
-        "descriptor": {"name": options.extract.descriptor, "weights": options.extract.weights or None},
+        "descriptor": descriptor_facts(
+            options.extract.descriptor, options.extract.weights, options.extract.preprocessing
+        ),
         "bands": bands,
         "level": intervals.LEVEL,
         "scales": rows,

@@ -11,12 +11,13 @@ import numpy as np
 from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
-from side_jax.artifacts import AuditError, fingerprint, write_bytes
+from side_jax.artifacts import AuditError, file_hash, fingerprint, write_bytes
 from side_jax.extraction.descriptors import load_descriptor
+from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, load_target, train_spec
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
 from side_jax.surrogate.distill import agreement_by_noise, tdkd_loss
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss
@@ -50,11 +51,11 @@ def label_spec(audit: Audit) -> dict[str, Any]:
     options = audit.options.labels
     if options.source == "clusters":
         names = ("source", "num_clusters", "cohesion")
-        return {name: getattr(options, name) for name in names} | {
-            "descriptor": audit.options.extract.descriptor,
-            "seed": audit.options.seed,
-        }
-    return {
+        chosen = {name: getattr(options, name) for name in names} | descriptor_spec(audit.options.extract)
+        return chosen | {"seed": audit.options.seed}
+    pretrained = audit.options.classifier.pretrained
+    start = {"pretrained": file_hash(epath.Path(pretrained))} if pretrained else {}
+    return start | {
         "source": options.source,
         "train": train_spec(options.train),
         "arch": audit.options.classifier.arch,
@@ -75,7 +76,9 @@ def label(audit: Audit) -> dict[str, Any]:
         labels = classifier_labels(net, variables, images)
         facts["teacher_loss"] = loss
     else:
-        embed = load_descriptor(audit.options.extract.descriptor, audit.options.extract.weights)
+        embed = load_descriptor(
+            audit.options.extract.descriptor, audit.options.extract.weights, audit.options.extract.preprocessing
+        )
         labels = cluster_labels(embed(images), options.num_clusters, options.cohesion, audit.options.seed)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **dataclasses.asdict(labels))
@@ -86,9 +89,12 @@ def label(audit: Audit) -> dict[str, Any]:
 
 def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[ResNet, Any, float]:
     options, images = audit.options, audit.split.train
-    net = ResNet(ARCHITECTURES[options.classifier.arch], int(images.labels.max()) + 1)
+    arch, pretrained = options.classifier.arch, options.classifier.pretrained
+    net = ResNet(ARCHITECTURES[arch], int(images.labels.max()) + 1, imagenet_input=bool(pretrained))
     key, train = stage_key(options.seed, "label"), options.labels.train
     variables = net.lazy_init(key, jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32))
+    if pretrained:
+        variables = start_from_pretrained(variables, load_resnet(arch, pretrained))
     labelled = np.flatnonzero(images.labels >= 0)
     batches = epoch_batches(
         {"image": images.images[labelled], "label": images.labels[labelled]}, train.batch_size, options.seed
@@ -128,7 +134,8 @@ def distill(audit: Audit) -> dict[str, Any]:
     images = load_array(audit.workdir / "synthetic" / "images.zarr")
     labels = load_labels(audit.workdir)
     alpha_bar = load_target(audit.workdir).schedule.alpha_bar()
-    net = ResNet(ARCHITECTURES[options.arch], labels.probs.shape[1], time_conditioned=True)
+    imagenet_input = bool(options.pretrained)
+    net = ResNet(ARCHITECTURES[options.arch], labels.probs.shape[1], True, imagenet_input)
     key = stage_key(audit.options.seed, "distill")
     x = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
     variables: Any = net.lazy_init(key, x, jax.ShapeDtypeStruct((1,), jnp.int32))
@@ -149,7 +156,8 @@ def distill(audit: Audit) -> dict[str, Any]:
         Classifier(net, variables), images[measured], labels.probs[measured], alpha_bar, levels, key
     )
     _log_agreement(folder, agreement)
-    facts = {"arch": options.arch, "num_classes": net.num_classes, "loss": float(state.loss)}
+    facts = {"arch": options.arch, "num_classes": net.num_classes, "imagenet_input": imagenet_input}
+    facts |= {"loss": float(state.loss)}
     return facts | {"agreement": agreement, "agreement_images": int(measured.sum())}
 
 

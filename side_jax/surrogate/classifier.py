@@ -63,5 +63,6 @@ def load_classifier(workdir: epath.PathLike) -> Classifier:
     if not (directory / MANIFEST).exists():
         raise ValueError(f"{workdir} holds no finished classifier; run the stages up to distill first")
     facts = read_json(directory / MANIFEST)["facts"]
-    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_conditioned=True)
+    imagenet_input = facts.get("imagenet_input", False)  # facts of version 0.1 do not say
+    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], True, imagenet_input)
     return Classifier(net, load_variables(directory))
