@@ -72,6 +72,8 @@ def test_every_artifact_of_the_contract_is_there(finished):
     assert len(table) == 24
     assert [row["scale"] for row in metrics["scales"]] == [0, 2]
     assert metrics["images"] == {"train": 200, "heldout": 200, "paired": 200}
+    assert json.loads(table.schema.metadata[b"descriptor"]) == metrics["descriptor"]
+    assert metrics["descriptor"] == {"name": "pixel", "weights": None, "sha256": None, "preprocessing": None}
     assert table["ids"][0].as_py()[0] in table["in_band"][0].as_py() or table["scores"][0].as_py()[0] < 0.94
     assert all(len(row) == 10 for row in table["heldout_ids"].to_pylist())
     provenance = json.loads((finished / "config.json").read_text())
@@ -285,12 +287,22 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
 
 CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
 
+OTHER_MODEL = "assets/orl_target/unet/diffusion_pytorch_model.safetensors"
+
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"dataset.image_size": 15}, "image_size 15 is not divisible by the UNet's stride 2"),
         ({"extract.top_k": 201}, "top_k 201 is more than the 200 training images"),
+        ({"extract.descriptor": "sscd"}, "needs its weights: download https://.*MIT licence.*set extract.weights"),
+        ({"extract.descriptor": "sscd", "extract.weights": "no/file.pt"}, "extract.weights 'no/file.pt' is no file"),
+        ({"extract.descriptor": "sscd", "extract.weights": OTHER_MODEL}, "looks like no ResNet: .*wanted is SSCD's"),
+        ({"classifier.pretrained": OTHER_MODEL}, "torchvision has no weights for classifier.arch 'resnet10_tiny'"),
+        (
+            {"classifier.pretrained": OTHER_MODEL, "classifier.arch": "resnet34"},
+            "looks like no ResNet: .*; classifier.arch 'resnet34' needs its own weights",
+        ),
         ({"extract.num_steps": 1001}, "extract.num_steps must be 1 to 1000, got 1001"),
         ({"target.source": "load", "target.path": "no/model"}, "target path 'no/model' does not exist"),
         ({"target.source": "load"}, r"makes \(32, 32, 1\) images, the data set is \(16, 16, 1\)"),

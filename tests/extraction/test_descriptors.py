@@ -1,3 +1,4 @@
+import functools
 import hashlib
 
 import jax
@@ -7,8 +8,10 @@ from safetensors.numpy import save_file
 
 import side_jax
 from side_jax.extraction.descriptors import descriptor_facts, feature_descriptor, sscd_descriptor
+from side_jax.interop.sscd import load_sscd
 from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch
 from side_jax.models.sscd import SSCD
+from tests.golden.resnet_weights import resnet_variables, resnet_weights
 
 NONE = {"weights": None, "sha256": None, "preprocessing": None}
 
@@ -32,11 +35,11 @@ def test_constant_image_is_zero_and_not_nan():
 
 
 @pytest.fixture(scope="module")
-def tiny_sscd():
+def tiny_sscd(tmp_path_factory):
     """SSCD of 8 numbers, with random weights."""
-    net = SSCD(8, ResNetArch((1, 1, 1, 1), 4))
-    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32))
-    return sscd_descriptor(net, variables, {"name": "sscd", **NONE, "preprocessing": "small_edge_288"})
+    arch, file = ResNetArch((1, 1, 1, 1), 4), tmp_path_factory.mktemp("sscd") / "tiny.safetensors"
+    save_file(resnet_weights(SSCD(8, arch), "backbone."), file)
+    return sscd_descriptor(*load_sscd(file, arch), {"name": "sscd", **NONE, "preprocessing": "small_edge_288"})
 
 
 def test_sscd_gives_unit_rows_that_depend_on_their_image_alone(tiny_sscd, image_set):
@@ -58,24 +61,25 @@ def test_sscd_sees_gray_as_its_three_equal_channels(tiny_sscd):
 
 
 def test_teacher_features_are_what_its_last_layer_sees(image_set):
-    images = image_set(4, size=8, channels=1).images
+    images = image_set(4, size=8, channels=3).images
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5)
-    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32))
-    embed = feature_descriptor(net, variables)
-    features = net.apply(variables, images.astype(np.float32) / 127.5 - 1, features=True)
-    assert features.shape == (4, 64)
-    np.testing.assert_allclose(embed(images), features / np.linalg.norm(features, axis=1, keepdims=True), atol=1e-5)
-    last = variables["params"]["fc"]
-    logits = net.apply(variables, images.astype(np.float32) / 127.5 - 1)
+    variables = resnet_variables(net)
+    descriptors = feature_descriptor(net, variables)(images)
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, rtol=1e-5)
+    x, last = images.astype(np.float32) / 127.5 - 1, variables["params"]["fc"]
+    features = jax.jit(functools.partial(net.apply, features=True))(variables, x)
+    assert features.shape == descriptors.shape == (4, 64)
+    assert (features * descriptors).sum(1) == pytest.approx(np.linalg.norm(features, axis=1), rel=1e-5)
+    logits = jax.jit(net.apply)(variables, x)
     np.testing.assert_allclose(features @ last["kernel"] + last["bias"].reshape(1, -1), logits, atol=1e-5)
 
 
 def test_facts_of_teacher_features_change_with_its_weights():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5)
-    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32))
+    variables = resnet_variables(net)
     facts = feature_descriptor(net, variables).facts
     assert facts["name"] == "teacher" and len(facts["sha256"]) == 64
-    assert feature_descriptor(net, jax.tree.map(np.asarray, variables)).facts == facts
+    assert feature_descriptor(net, jax.device_put(variables)).facts == facts
     assert feature_descriptor(net, jax.tree.map(lambda leaf: leaf + 1, variables)).facts != facts
     with pytest.raises(ValueError, match="got a time-conditioned one"):
         feature_descriptor(ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True), variables)

@@ -106,10 +106,10 @@ class SSCD(nn.Module):
         return F.normalize(self.backbone(x))
 
 
-def with_weights(net: nn.Module) -> nn.Module:
+def with_weights(net: nn.Module, seed: int = 0) -> nn.Module:
     """The network in eval mode, with `make_weights` for every tensor but BatchNorm's counters."""
     state = net.state_dict()
-    made = make_weights({name: tuple(t.shape) for name, t in state.items() if t.is_floating_point()})
+    made = make_weights({name: tuple(t.shape) for name, t in state.items() if t.is_floating_point()}, seed)
     net.load_state_dict({name: torch.from_numpy(made[name]) if name in made else t for name, t in state.items()})
     return net.eval()
 

@@ -1,4 +1,4 @@
-"""SSCD's weights and outputs. What needs torch (its own files, a live comparison) is in tests/parity/test_sscd.py."""
+"""SSCD's weights and outputs. What needs torch, such as its own files, is in tests/parity/test_parity_sscd.py."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from side_jax.interop.sscd import load_sscd, torchvision_name
 from side_jax.interop.torchvision import torch_name, variable_shapes
 from side_jax.models.resnet import ResNet, ResNetArch, imagenet_normalize
 from side_jax.models.sscd import RESNET50, SSCD
-from tests.golden.weights import make_weights
+from tests.golden.resnet_weights import resnet_weights, with_classy_names
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "resnets.npz")
 TINY = ResNetArch((1, 1, 2, 1), 4)
@@ -20,12 +20,7 @@ NARROW = dataclasses.replace(RESNET50, width=4)
 
 
 def weights(net, prefix="backbone."):
-    """A network's torch state dict."""
-    shapes = {}
-    for path, shape in variable_shapes(net).items():
-        order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape), (0,))
-        shapes[prefix + torch_name(path)] = tuple(shape[i] for i in order)
-    return make_weights(shapes)
+    return resnet_weights(net, prefix)
 
 
 def test_descriptors_equal_torchs(tmp_path):
@@ -50,22 +45,9 @@ def test_names_and_sizes_are_those_of_torchvisions_resnet50():
     assert {"layer1.0.downsample.0.weight", "layer4.0.downsample.1.running_mean"} <= names
 
 
-def classy_name(name):
-    """A name of torchvision's as SSCD's *.classy.pt has it."""
-    parts = name.split(".")
-    if parts[1] == "fc":
-        return f"embeddings.1.{parts[2]}"
-    if parts[1] in ("conv1", "bn1"):
-        return f"backbone.initial_block._module.{int(parts[1] == 'bn1')}.{parts[2]}"
-    stage, block, module = int(parts[1].removeprefix("layer")) - 1, parts[2], parts[3]
-    places = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4, "conv3": 6}
-    inner = f"convolutional_block.{places[module]}" if module in places else {"bn3": "bn"}.get(module, module)
-    return ".".join(["backbone.blocks", str(stage), f"block{stage}-{block}", inner, *parts[4:]])
-
-
 def test_classy_vision_names_give_the_same_network(tmp_path):
     tensors = weights(SSCD(16, TINY))
-    classy = {classy_name(name): tensor for name, tensor in tensors.items()}
+    classy = with_classy_names(tensors)
     assert "backbone.blocks.2.block2-1.convolutional_block.6.weight" in classy
     assert "backbone.blocks.3.block3-0.downsample.1.running_var" in classy
     assert not classy.keys() & tensors.keys()
@@ -83,7 +65,7 @@ def resnext101():
     """As `sscd_disc_large`: 32x4, 1024 outputs, Classy Vision's names."""
     tensors = weights(SSCD(1024, ResNetArch((3, 4, 23, 3), 4)))
     grouped = {name: t[:, :1] if ".conv2." in name else t for name, t in tensors.items()}
-    return {classy_name(name): tensor for name, tensor in grouped.items()}
+    return with_classy_names(grouped)
 
 
 @pytest.mark.parametrize(

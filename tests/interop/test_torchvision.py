@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 
 import jax
@@ -7,7 +8,8 @@ from safetensors.numpy import save_file
 
 from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch
-from tests.interop.test_sscd import NARROW, SSCD, weights
+from side_jax.models.sscd import SSCD
+from tests.golden.resnet_weights import resnet_variables, resnet_weights
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "resnets.npz")
 
@@ -16,13 +18,13 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "resnets.npz")
 def resnet18(tmp_path_factory):
     """A file of torchvision's names and sizes."""
     file = tmp_path_factory.mktemp("torchvision") / "resnet18-f37072fd.safetensors"
-    save_file(weights(ResNet(ARCHITECTURES["resnet18"], 1000), ""), file)
+    save_file(resnet_weights(ResNet(ARCHITECTURES["resnet18"], 1000)), file)
     return file
 
 
 def test_logits_equal_torchs(tmp_path):
     """On our inputs in [−1, 1] what torchvision's network makes of its own."""
-    save_file(weights(ResNet(ARCHITECTURES["resnet34"], 1000), ""), tmp_path / "resnet34.safetensors")
+    save_file(resnet_weights(ResNet(ARCHITECTURES["resnet34"], 1000)), tmp_path / "resnet34.safetensors")
     variables = load_resnet("resnet34", tmp_path / "resnet34.safetensors")
     net = ResNet(ARCHITECTURES["resnet34"], 1000, imagenet_input=True)
     logits = jax.jit(net.apply)(variables, GOLDEN["images"].astype(np.float32) / 127.5 - 1)
@@ -56,10 +58,11 @@ def test_teacher_starts_at_the_file_and_fc_only_if_the_classes_are_as_many(resne
 def test_batch_statistics_move_by_a_tenth_in_training():
     """torch's momentum of 0.1; outside training they are frozen."""
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 3)
-    x = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
-    variables = net.lazy_init(jax.random.key(1), jax.ShapeDtypeStruct(x.shape, x.dtype))
+    x = np.random.default_rng(0).standard_normal((4, 8, 8, 3)).astype(np.float32)
+    variables = resnet_variables(net)
     inner = jax.tree.map(lambda leaf: leaf + 2, variables["batch_stats"])
-    _, state = net.apply(variables | {"batch_stats": inner}, x, train=True, mutable=["batch_stats"])
+    step = jax.jit(functools.partial(net.apply, train=True, mutable=["batch_stats"]))
+    _, state = step(variables | {"batch_stats": inner}, x)
     h = jax.lax.conv_general_dilated(
         x, variables["params"]["conv1"]["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -72,14 +75,18 @@ def test_batch_statistics_move_by_a_tenth_in_training():
     [
         (
             "resnet34",
-            lambda: weights(ResNet(ResNetArch((2, 2, 2, 2), 4), 9), ""),
+            lambda: resnet_weights(ResNet(ResNetArch((2, 2, 2, 2), 4), 9)),
             "looks like a ResNet18 with 9 outputs",
         ),
-        ("resnet34", lambda: weights(SSCD(9, NARROW), ""), "looks like a ResNet50 with 9 outputs; .* 'resnet34' needs"),
+        (
+            "resnet34",
+            lambda: resnet_weights(SSCD(9, ResNetArch((3, 4, 6, 3), 4))),
+            "looks like a ResNet50 with 9 outputs; .* 'resnet34' needs",
+        ),
         ("resnet18", lambda: {"x": np.zeros(1, np.float32)}, "looks like no ResNet: its 1 names begin with x"),
         (
             "resnet18",
-            lambda: weights(ResNet(ResNetArch((2, 2, 2, 2), 4), 9), ""),
+            lambda: resnet_weights(ResNet(ResNetArch((2, 2, 2, 2), 4), 9)),
             "misshapen bn1.bias: .4,., not .64,.",
         ),
     ],
