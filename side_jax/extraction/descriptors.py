@@ -19,7 +19,7 @@ from side_jax.models.resnet import ResNet
 from side_jax.models.sscd import SSCD
 
 DESCRIPTORS = ("pixel", "sscd")
-_BATCH = 32  # every program sees this many images, the last ones repeated: a descriptor depends on its image alone
+_CPU_BATCH, _BATCH = 8, 64  # images a call: a large batch fills a GPU or TPU, and on a CPU wastes work on a few images
 
 Facts = dict[str, str | None]
 
@@ -46,10 +46,11 @@ class Descriptor:
         if not len(images):
             shape = jax.eval_shape(self.apply, self.variables, jax.ShapeDtypeStruct((1, *images.shape[1:]), np.uint8))
             return np.zeros((0, shape.shape[1]), np.float32)
-        rows = []
-        for start in range(0, len(images), _BATCH):
-            batch = images[start : start + _BATCH]
-            padded = np.pad(batch, ((0, _BATCH - len(batch)), (0, 0), (0, 0), (0, 0)), mode="edge")
+        # One program for any number of images: a descriptor depends on its image alone, to the last bit.
+        size, rows = _CPU_BATCH if jax.default_backend() == "cpu" else _BATCH, []
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            padded = np.pad(batch, ((0, size - len(batch)), (0, 0), (0, 0), (0, 0)), mode="edge")
             rows.append(np.asarray(self.apply(self.variables, padded))[: len(batch)])
         return np.concatenate(rows)
 
