@@ -17,19 +17,15 @@ from side_jax.surrogate.classifier import load_classifier
 def extract_spec(audit: Audit) -> dict[str, Any]:
     """All but how much: more λ or more images extend a sweep, and batch size changes nothing."""
     options = audit.options.extract
-    sampling = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
-    return (
-        {"weights": ""}
-        | descriptor_spec(options)
-        | sampling
-        | {
-            "seed": audit.options.seed,
-            "lowest_score": options.bands[0][1],
-            "split_seed": audit.options.dataset.split_seed,
-            "train": data_print(audit.split.train),
-            "heldout": data_print(audit.split.heldout),
-        }
-    )
+    spec = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
+    spec |= {"weights": ""} | descriptor_spec(options)
+    return spec | {
+        "seed": audit.options.seed,
+        "lowest_score": options.bands[0][1],
+        "split_seed": audit.options.dataset.split_seed,
+        "train": data_print(audit.split.train),
+        "heldout": data_print(audit.split.heldout),
+    }
 
 
 def extract_request(audit: Audit) -> dict[str, Any]:
