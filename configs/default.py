@@ -86,6 +86,8 @@ def get_config() -> ConfigDict:
             "arch": "resnet34",  # of teacher and student; resnet18, resnet18_small, resnet10_small, resnet10_tiny
             # time_dependent: TDKD, Eq. (11) | time_independent: the same without noise, "TI" | none: λ = 0 only
             "guide": "time_dependent",
+            # start of the teacher, or of a guide without one: torchvision's ImageNet weights, .pth or .safetensors
+            "pretrained": "",
             "train": _train(num_steps=50_000, batch_size=64, learning_rate=1e-4, warmup_steps=500, flip=True),
         }
     )
@@ -97,8 +99,9 @@ def get_config() -> ConfigDict:
             "num_steps": 50,
             "eta": 0.0,  # 0 DDIM, 1 ancestral
             "batch_size": 256,  # changes speed and memory, never a result
-            "descriptor": "pixel",  # mean-centred unit-norm pixels
-            "weights": "",  # the descriptor's weights; pixel has none
+            "descriptor": "pixel",  # pixel: mean-centred unit-norm pixels | sscd: Pizzi et al. 2022, needs its weights
+            "weights": "",  # sscd: its file, such as sscd_disc_mixup.torchvision.pt; pixel has none
+            "preprocessing": "",  # sscd: small_edge_288 (what "" means) | square_320; pixel has none
             "top_k": 10,  # nearest training images kept per generated image
             "save_images": False,  # else regenerated from (seed, index) when looked at
             "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),  # [low, high) of the score; 1.0 closed

@@ -78,13 +78,13 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(plain(content), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_hash(path: epath.Path) -> str:
-    """First 16 hex digits of the file's SHA-256."""
+def file_hash(path: epath.Path, digits: int = 16) -> str:
+    """First hex digits of the file's SHA-256; all 64 are what `sha256sum` prints."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:digits]
 
 
 def differences(stored: Any, wanted: Any, prefix: str = "") -> list[str]:

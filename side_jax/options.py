@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import flax.linen as nn
 
 from side_jax.diffusion.schedule import Schedule
+from side_jax.extraction.descriptors import check_descriptor
 from side_jax.models.resnet import ARCHITECTURES
 from side_jax.models.unet import UNet
 from side_jax.training import TrainOptions
@@ -143,6 +144,7 @@ class ClassifierOptions:
 
     arch: str
     guide: str
+    pretrained: str
     train: TrainOptions
 
     def __post_init__(self) -> None:
@@ -161,6 +163,7 @@ class ExtractOptions:
     batch_size: int
     descriptor: str
     weights: str
+    preprocessing: str
     top_k: int
     save_images: bool
     bands: tuple[Band, ...]
@@ -175,7 +178,7 @@ class ExtractOptions:
         for name in ("num_images", "num_steps", "batch_size", "top_k"):
             _require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "at least 1")
         _require(0 <= self.eta <= 1, "extract.eta", self.eta, "in [0, 1]")
-        _require(self.descriptor == "pixel", "extract.descriptor", self.descriptor, "pixel")
+        check_descriptor(self.descriptor, self.weights, self.preprocessing)
         check_bands(self.bands)
 
 
@@ -228,11 +231,21 @@ class AuditOptions:
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
         clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
+        if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
+            raise ValueError(
+                f"labels.descriptor='sscd' takes the weights of extract.descriptor='sscd', got"
+                f" {self.extract.descriptor!r}; set both, or leave labels.descriptor empty"
+            )
         if clusters and self.labels.num_clusters > self.synthesize.num_images:
             raise ValueError(
                 f"labels.num_clusters {self.labels.num_clusters} is more than synthesize.num_images"
                 f" {self.synthesize.num_images}; lower the one or raise the other"
             )
+
+    def cluster_descriptor(self) -> tuple[str, str, str]:
+        """Name, weights and preprocessing of the descriptor that clusters are found by."""
+        name, extract = self.labels.descriptor or self.extract.descriptor, self.extract
+        return (name, extract.weights, extract.preprocessing) if name == extract.descriptor else (name, "", "")
 
     def _guided_methods(self) -> tuple[str, ...]:
         return tuple(method for method in self.methods if method != "random")

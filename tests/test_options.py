@@ -27,7 +27,10 @@ def test_default_is_locked():
         ("synthesize.num_images", 0, "synthesize.num_images must be at least 1, got 0"),
         ("extract.top_k", 0, "extract.top_k must be at least 1"),
         ("extract.eta", 1.5, r"extract.eta must be in \[0, 1\]"),
-        ("extract.descriptor", "clip", "extract.descriptor must be pixel, got 'clip'"),
+        ("extract.descriptor", "clip", "extract.descriptor must be pixel or sscd, got 'clip'"),
+        ("extract.descriptor", "sscd", "needs its weights: download https://dl.fbaipublicfiles.com/.*MIT licence"),
+        ("extract.weights", "x.pt", "the pixel descriptor has no weights, got 'x.pt'"),
+        ("extract.preprocessing", "square_320", "the pixel descriptor has no preprocessing, got 'square_320'"),
         ("labels.source", "oracle", "labels.source must be one of classifier, clusters, dataset, random, got 'oracle'"),
         ("labels.targets", "firm", "labels.targets must be one of soft, hard, got 'firm'"),
         ("labels.descriptor", "clip", "labels.descriptor must be one of '', pixel, sscd, teacher, got 'clip'"),
@@ -60,6 +63,20 @@ def test_more_clusters_than_synthetic_images_are_refused():
     config.labels.update({"source": "clusters", "num_clusters": 2_000})
     with pytest.raises(ValueError, match="num_clusters 2000 is more than synthesize.num_images 1024"):
         AuditOptions.from_config(config)
+
+
+def test_clusters_by_sscd_need_the_weights_of_the_scores():
+    config = orl.get_config()
+    config.labels.update({"source": "clusters", "num_clusters": 4, "descriptor": "sscd"})
+    with pytest.raises(
+        ValueError, match="labels.descriptor='sscd' takes the weights of extract.descriptor='sscd', got"
+    ):
+        AuditOptions.from_config(config)
+    config.labels.descriptor = ""
+    config.extract.update({"descriptor": "sscd", "weights": "sscd.pt"})
+    assert AuditOptions.from_config(config).cluster_descriptor() == ("sscd", "sscd.pt", "")
+    config.labels.descriptor = "pixel"
+    assert AuditOptions.from_config(config).cluster_descriptor() == ("pixel", "", "")
 
 
 def test_unknown_and_missing_fields_are_named():

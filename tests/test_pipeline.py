@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import shutil
@@ -8,14 +9,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 import side_jax
 from configs import smoke
 from side_jax import pipeline, training
 from side_jax.artifacts import MANIFEST, AuditError
 from side_jax.extraction import sweep
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.models.sscd import SSCD
 from side_jax.surrogate.classifier import load_variables
 from side_jax.training import TrainingDiverged
+from tests.golden.resnet_weights import resnet_weights
 
 pytestmark = pytest.mark.optax
 
@@ -73,6 +78,8 @@ def test_every_artifact_of_the_contract_is_there(finished):
     assert len(table) == 24
     assert [row["scale"] for row in metrics["scales"]] == [0, 2]
     assert metrics["images"] == {"train": 200, "heldout": 200, "paired": 200}
+    assert json.loads(table.schema.metadata[b"descriptor"]) == metrics["descriptor"]
+    assert metrics["descriptor"] == {"name": "pixel", "weights": None, "sha256": None, "preprocessing": None}
     assert table["ids"][0].as_py()[0] in table["in_band"][0].as_py() or table["scores"][0].as_py()[0] < 0.94
     assert all(len(row) == 10 for row in table["heldout_ids"].to_pylist())
     provenance = json.loads((finished / "config.json").read_text())
@@ -218,6 +225,7 @@ def test_unguided_audit_makes_no_surrogate(copy):
         ({"labels.targets": "hard"}, "time_dependent", 40),
         ({"labels.source": "dataset"}, "time_dependent", 40),
         ({"labels.targets": "hard", "classifier.guide": "time_independent"} | CLUSTERS, "time_independent", 4),
+        ({"labels.descriptor": "teacher"} | CLUSTERS, "time_dependent", 4),
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
@@ -354,11 +362,22 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     assert len(audit.split.train) == len(audit.split.heldout) == 12
 
 
+OTHER_MODEL = "assets/orl_target/unet/diffusion_pytorch_model.safetensors"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"dataset.image_size": 15}, "image_size 15 is not divisible by the UNet's stride 2"),
         ({"extract.top_k": 201}, "top_k 201 is more than the 200 training images"),
+        ({"extract.descriptor": "sscd"}, "needs its weights: download https://.*MIT licence.*set extract.weights"),
+        ({"extract.descriptor": "sscd", "extract.weights": "no/file.pt"}, "extract.weights 'no/file.pt' is no file"),
+        ({"extract.descriptor": "sscd", "extract.weights": OTHER_MODEL}, "looks like no ResNet: .*wanted is SSCD's"),
+        ({"classifier.pretrained": OTHER_MODEL}, "torchvision has no weights for classifier.arch 'resnet10_tiny'"),
+        (
+            {"classifier.pretrained": OTHER_MODEL, "classifier.arch": "resnet34"},
+            "looks like no ResNet: .*; classifier.arch 'resnet34' needs its own weights",
+        ),
         ({"extract.num_steps": 1001}, "extract.num_steps must be 1 to 1000, got 1001"),
         ({"target.source": "load", "target.path": "no/model"}, "target path 'no/model' does not exist"),
         ({"target.source": "load"}, r"makes \(32, 32, 1\) images, the data set is \(16, 16, 1\)"),
@@ -371,3 +390,50 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, monke
     with pytest.raises(ValueError, match=message):
         pipeline.run(smoke_config(**change), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, tmp_path):
+    """torchvision's ResNet18 and SSCD's ResNet50, of their full size; every result says which files made it."""
+    save_file(resnet_weights(SSCD(), "backbone."), tmp_path / "sscd.safetensors")
+    save_file(resnet_weights(ResNet(ARCHITECTURES["resnet18"], 1000)), tmp_path / "resnet18.safetensors")
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 1), np.uint8)
+    np.savez(tmp_path / "photos.npz", images=images, labels=np.arange(12) % 2)
+    shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()
+    config = smoke_config(
+        **{
+            "dataset.name": "npz",
+            "dataset.path": str(tmp_path / "photos.npz"),
+            "target.source": "load",
+            "target.path": str(tmp_path / "model"),
+            "classifier.arch": "resnet18",
+            "classifier.pretrained": str(tmp_path / "resnet18.safetensors"),
+            "labels.train.num_steps": 2,
+            "classifier.train.num_steps": 2,
+            "extract.descriptor": "sscd",
+            "extract.weights": str(tmp_path / "sscd.safetensors"),
+            "extract.scales": (2.0,),
+            "extract.num_images": 4,
+            "extract.top_k": 3,
+        }
+    )
+    workdir = pipeline.run(config, tmp_path / "run")
+    table, metrics = results(workdir)
+    assert metrics["descriptor"]["weights"] == "sscd.safetensors"
+    assert metrics["descriptor"]["sha256"] == hashlib.sha256((tmp_path / "sscd.safetensors").read_bytes()).hexdigest()
+    assert metrics["descriptor"]["preprocessing"] == "small_edge_288"
+    for file in (workdir / "matches.parquet", next((workdir / "extract" / "scale=02.00").glob("part-*"))):
+        assert json.loads(pq.read_schema(file).metadata[b"descriptor"]) == metrics["descriptor"]
+    assert metrics["descriptor"]["sha256"][:12] in (workdir / "report.html").read_text()
+    assert len(table) == 4
+    guide = side_jax.load_classifier(workdir)
+    assert guide.net.imagenet_input
+    assert guide.variables["params"]["conv1"]["kernel"].shape == (7, 7, 3, 64)  # gray photos, repeated
+    # Files that moved are the same weights; others are not.
+    (tmp_path / "sscd.safetensors").rename(tmp_path / "moved.safetensors")
+    config.extract.weights = str(tmp_path / "moved.safetensors")
+    assert all(step.complete for step in pipeline.plan(pipeline.prepare(config, workdir)))
+    save_file(resnet_weights(SSCD(16), "backbone."), tmp_path / "moved.safetensors")
+    with pytest.raises(ValueError, match=r"extract was made with another config \(weights: "):
+        pipeline.run(config, workdir)

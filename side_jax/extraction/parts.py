@@ -6,6 +6,7 @@ missing is whatever no intact part covers, and any batch size can resume any oth
 
 import hashlib
 import io
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -46,9 +47,14 @@ def scale_folder(extract: epath.Path, scale: float) -> epath.Path:
     return extract / f"scale={scale:05.2f}"
 
 
-def write_part(folder: epath.Path, columns: Mapping[str, Any]) -> None:
-    """Writes one batch of rows atomically."""
-    table = pa.table(dict(columns), schema=SCHEMA)
+def with_descriptor(table: pa.Table, facts: Mapping[str, Any]) -> pa.Table:
+    """The table with the facts of its scores' descriptor as JSON in the schema's metadata, under "descriptor"."""
+    return table.replace_schema_metadata({"descriptor": json.dumps(dict(facts))})
+
+
+def write_part(folder: epath.Path, columns: Mapping[str, Any], descriptor: Mapping[str, Any]) -> None:
+    """Writes one batch of rows atomically, with the facts of the descriptor that scored them."""
+    table = with_descriptor(pa.table(dict(columns), schema=SCHEMA), descriptor)
     indices = np.asarray(columns["index"])
     buffer = io.BytesIO()
     pq.write_table(table, buffer)

@@ -113,7 +113,7 @@ def sweep_scale(
                 }
                 for prefix, reference in references.items():
                     columns |= reference_columns(images, descriptors, reference, top_k, threshold, prefix)
-                write_part(folder, columns)
+                write_part(folder, columns, embed.facts)
                 bar.update(len(indices))
 
 

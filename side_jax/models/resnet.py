@@ -38,6 +38,17 @@ ARCHITECTURES = {
 }
 
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1]: what torchvision's networks and SSCD expect removed
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def imagenet_normalize(x: jax.Array) -> jax.Array:
+    """[0, 1] -> ImageNet's mean removed and deviation 1; gray is repeated. [N, H, W, 1 or 3] -> [N, H, W, 3]."""
+    x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
+    mean, std = (jnp.asarray(value, x.dtype).reshape(1, 1, 1, 3) for value in (IMAGENET_MEAN, IMAGENET_STD))
+    return (x - mean) / std
+
+
 class TimeModule(nn.Module):
     """h = x_BN (1 + s) + b, with (s, b) = Linear(SiLU(GroupNorm(timestep embedding))).
 
@@ -61,47 +72,63 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, emb: jax.Array | None, train: bool) -> jax.Array:
         h = Conv(self.features, stride=self.stride, use_bias=False, kernel_init=he_init, name="conv1")(x)
-        h = _batch_norm("bn1", train)(h)
+        h = batch_norm("bn1", train)(h)
         if emb is not None:
             h = TimeModule(name="time")(h, emb)
         h = Conv(self.features, use_bias=False, kernel_init=he_init, name="conv2")(nn.relu(h))
-        h = _batch_norm("bn2", train)(h)
+        h = batch_norm("bn2", train)(h)
         if x.shape != h.shape:
             x = Conv(self.features, 1, self.stride, 0, False, he_init, name="downsample_0")(x)
-            x = _batch_norm("downsample_1", train)(x)
+            x = batch_norm("downsample_1", train)(x)
         return nn.relu(x + h)
 
 
 class ResNet(nn.Module):
-    """Class logits of an image; with `time_conditioned`, of a noisy image at timestep t."""
+    """Class logits of an image; with `time_conditioned`, of a noisy image at timestep t.
+
+    With `imagenet_input` the first layer sees what torchvision's weights were trained on: RGB in [0, 1], gray repeated,
+    less ImageNet's mean, over its deviation. (Zero padding comes after that, so no first convolution could absorb it.)
+    """
 
     arch: ResNetArch
     num_classes: int
     time_conditioned: bool = False
+    imagenet_input: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, t: jax.Array | None = None, train: bool = False) -> jax.Array:
-        """float [N, H, W, C] in [−1, 1], int [N] -> logits [N, K]. `train` uses and updates batch statistics."""
+    def __call__(
+        self, x: jax.Array, t: jax.Array | None = None, train: bool = False, features: bool = False
+    ) -> jax.Array:
+        """float [N, H, W, C] in [−1, 1], int [N] -> logits [N, K]; with `features`, the pooled [N, D] before `fc`.
+
+        `train` uses and updates batch statistics.
+        """
         emb = None
         if self.time_conditioned:
             if t is None:
                 raise ValueError("a time-conditioned ResNet needs t")
             emb = TimestepMLP(_TIME_FEATURES, name="time_embedding")(timestep_embedding(t, _TIME_FEATURES))
         arch = self.arch
-        padding = arch.stem_kernel // 2
-        x = Conv(arch.width, arch.stem_kernel, arch.stem_stride, padding, False, he_init, name="conv1")(x)
-        x = nn.relu(_batch_norm("bn1", train)(x))
-        if arch.stem_pool:
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = stem(arch, imagenet_normalize((x + 1) / 2) if self.imagenet_input else x, train)
         for stage, size in enumerate(arch.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
                 x = BasicBlock(arch.width * 2**stage, stride, name=name)(x, emb, train)
-        return nn.Dense(self.num_classes, kernel_init=torch_init, name="fc")(x.mean((1, 2)))
+        x = x.mean((1, 2))
+        return x if features else nn.Dense(self.num_classes, kernel_init=torch_init, name="fc")(x)
 
 
-def _batch_norm(name: str, train: bool) -> nn.BatchNorm:
+def stem(arch: ResNetArch, x: jax.Array, train: bool) -> jax.Array:
+    """`conv1`, `bn1` and max-pooling, as submodules of the module that calls this."""
+    padding = arch.stem_kernel // 2
+    x = Conv(arch.width, arch.stem_kernel, arch.stem_stride, padding, False, he_init, name="conv1")(x)
+    x = nn.relu(batch_norm("bn1", train)(x))
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if arch.stem_pool else x
+
+
+def batch_norm(name: str, train: bool) -> nn.BatchNorm:
+    """torchvision's: statistics move by 0.1 a step (torch's momentum 0.1 is Flax's 0.9)."""
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
 
 

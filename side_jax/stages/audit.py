@@ -7,8 +7,10 @@ import numpy as np
 from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
+from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
 from side_jax.interop import diffusers, guided_diffusion
+from side_jax.interop.torchvision import load_resnet
 from side_jax.models.unet import check_unet
 from side_jax.options import AuditOptions
 from side_jax.splitting import Split
@@ -113,6 +115,9 @@ def check(audit: Audit) -> None:
             schedule.ddim_timesteps(getattr(options, name).num_steps)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from error
+    load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
+    if options.classifier.pretrained:
+        load_resnet(options.classifier.arch, options.classifier.pretrained)
     labels = audit.split.train.labels
     for row in options.rows().values():
         if row.classifier.guide != "none" and _needs_labels(row) and len(np.unique(labels[labels >= 0])) < 2:
@@ -149,6 +154,13 @@ def _check_training_images(target: Target, split: Split, path: str) -> None:
 def data_print(images: ImageSet) -> str:
     """Fingerprint of a set: ids and pixels."""
     return fingerprint([images.ids, images.hashes])
+
+
+def descriptor_spec(name: str, weights: str, preprocessing: str) -> dict[str, Any]:
+    """What decides the scores: the hash of the descriptor's weights and not their path, for files move."""
+    facts = descriptor_facts(name, weights, preprocessing)
+    files = {"weights": facts["sha256"], "preprocessing": facts["preprocessing"]} if facts["sha256"] else {}
+    return {"descriptor": facts["name"]} | files
 
 
 def train_spec(train: TrainOptions) -> dict[str, Any]:

@@ -11,15 +11,16 @@ from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
 from side_jax.images import ImageSet
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, load_target
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
 from side_jax.surrogate.classifier import read_classifier
 
 
 def extract_spec(audit: Audit) -> dict[str, Any]:
     """All but how much: more λ or more images extend a sweep, and batch size changes nothing."""
     options = audit.options.extract
-    names = ("num_steps", "eta", "descriptor", "weights", "top_k", "save_images")
-    return {name: getattr(options, name) for name in names} | {
+    spec = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
+    spec |= {"weights": ""} | descriptor_spec(options.descriptor, options.weights, options.preprocessing)
+    return spec | {
         "seed": audit.options.seed,
         "lowest_score": options.bands[0][1],
         "split_seed": audit.options.dataset.split_seed,
@@ -69,7 +70,7 @@ def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
-    embed = load_descriptor(options.descriptor, options.weights)
+    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
     train = Reference.of(split.train, _descriptors(audit, "train", split.train, embed))
     heldout = Reference.of(split.heldout, _descriptors(audit, "heldout", split.heldout, embed))
     in_train, in_heldout = paired_positions(audit)
@@ -87,4 +88,4 @@ def extract(audit: Audit) -> dict[str, Any]:
             options.bands[0][1],
             image_store(audit, scale),
         )
-    return {"descriptor": options.descriptor, "paired_images": len(in_train)}
+    return {"descriptor": embed.facts, "paired_images": len(in_train)}

@@ -13,7 +13,8 @@ from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
 from side_jax.evidence.table import RANDOM, table1
-from side_jax.extraction.parts import read_parts, scale_folder
+from side_jax.extraction.descriptors import descriptor_facts
+from side_jax.extraction.parts import read_parts, scale_folder, with_descriptor
 from side_jax.extraction.sweep import Reference, reference_columns
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Sheet, render
@@ -43,11 +44,11 @@ def report(audit: Audit) -> dict[str, Any]:
     }
     rows = _match_table(tables)
     buffer = io.BytesIO()
-    pq.write_table(rows, buffer)
-    write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
     main = next(iter(methods))
     metrics = compute_metrics(methods[main], tables[main])
     metrics |= {"method": main, "table1": _table1(audit, tables)}
+    pq.write_table(with_descriptor(rows, metrics["descriptor"]), buffer)
+    write_bytes(audit.workdir / "matches.parquet", buffer.getvalue())
     write_json(audit.workdir / "metrics.json", metrics)
     best = {scale: _best_scores(table) for scale, table in tables[main].items()}
     page = render(plain(metrics), _facts(methods[main]), _sheets(methods[main], tables[main], metrics), best)
@@ -109,7 +110,9 @@ def compute_metrics(audit: Audit, tables: dict[float, pa.Table]) -> dict[str, An
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
         "skipped": split.skipped,
-        "descriptor": {"name": options.extract.descriptor, "weights": options.extract.weights or None},
+        "descriptor": descriptor_facts(
+            options.extract.descriptor, options.extract.weights, options.extract.preprocessing
+        ),
         "bands": bands,
         "level": intervals.LEVEL,
         "scales": rows,

@@ -10,13 +10,14 @@ import numpy as np
 from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
-from side_jax.artifacts import AuditError, fingerprint, write_bytes
-from side_jax.extraction.descriptors import Descriptor, load_descriptor
+from side_jax.artifacts import AuditError, file_hash, fingerprint, write_bytes
+from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
+from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.options import AuditOptions
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, load_target, train_spec
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
 from side_jax.surrogate.distill import agreement_by_noise, distill_loss
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
@@ -53,22 +54,23 @@ def label_spec(audit: Audit) -> dict[str, Any]:
         spec["targets"] = options.targets
     if source == "clusters":
         names = ("num_clusters", "cohesion", "temperature")
-        spec |= {name: getattr(options, name) for name in names} | {"descriptor": cluster_descriptor(audit.options)}
-    if source in ("classifier", "dataset"):
+        spec |= {name: getattr(options, name) for name in names}
+        spec |= descriptor_spec(*audit.options.cluster_descriptor()) if not _has_teacher(audit.options) else {}
+    if source == "dataset" or _has_teacher(audit.options):
         spec |= {"images": data_print(audit.split.train), "labels": fingerprint(audit.split.train.labels)}
     if _has_teacher(audit.options):
-        spec |= {"train": train_spec(options.train), "arch": audit.options.classifier.arch}
+        spec |= {"train": train_spec(options.train), "arch": audit.options.classifier.arch} | _start_spec(audit)
     return spec
 
 
-def cluster_descriptor(options: AuditOptions) -> str:
-    """The descriptor that clusters are found by."""
-    return options.labels.descriptor or options.extract.descriptor
+def _start_spec(audit: Audit) -> dict[str, str]:
+    pretrained = audit.options.classifier.pretrained
+    return {"pretrained": file_hash(epath.Path(pretrained))} if pretrained else {}
 
 
 def _has_teacher(options: AuditOptions) -> bool:
-    source = options.labels.source
-    return source == "classifier" or (source == "clusters" and cluster_descriptor(options) == "teacher")
+    source, descriptor = options.labels.source, options.labels.descriptor
+    return source == "classifier" or (source == "clusters" and descriptor == "teacher")
 
 
 def label(audit: Audit) -> dict[str, Any]:
@@ -102,10 +104,8 @@ def label(audit: Audit) -> dict[str, Any]:
 
 def _cluster_embedding(options: AuditOptions, teacher: Classifier | None) -> Descriptor:
     if teacher is not None:
-        from side_jax.extraction.descriptors import feature_descriptor
-
         return feature_descriptor(teacher.net, teacher.variables)
-    return load_descriptor(cluster_descriptor(options), options.extract.weights)
+    return load_descriptor(*options.cluster_descriptor())
 
 
 def surrogate_images(audit: Audit) -> np.ndarray:
@@ -117,9 +117,12 @@ def surrogate_images(audit: Audit) -> np.ndarray:
 
 def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]:
     options, images = audit.options, audit.split.train
-    net = ResNet(ARCHITECTURES[options.classifier.arch], int(images.labels.max()) + 1)
+    arch, pretrained = options.classifier.arch, options.classifier.pretrained
+    net = ResNet(ARCHITECTURES[arch], int(images.labels.max()) + 1, imagenet_input=bool(pretrained))
     key, train = stage_key(options.seed, "label"), options.labels.train
     variables = net.lazy_init(key, jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32))
+    if pretrained:
+        variables = start_from_pretrained(variables, load_resnet(arch, pretrained))
     labelled = np.flatnonzero(images.labels >= 0)
     batches = epoch_batches(
         {"image": images.images[labelled], "label": images.labels[labelled]}, train.batch_size, options.seed
@@ -150,7 +153,7 @@ def distill_spec(audit: Audit) -> dict[str, Any]:
     """Architecture, guide and training."""
     options = audit.options.classifier
     spec = {"arch": options.arch, "guide": options.guide, "train": train_spec(options.train)}
-    return spec | {"seed": audit.options.seed}
+    return spec | _start_spec(audit) | {"seed": audit.options.seed}
 
 
 def distill(audit: Audit) -> dict[str, Any]:
@@ -158,10 +161,12 @@ def distill(audit: Audit) -> dict[str, Any]:
     options, folder = audit.options.classifier, audit.folder("classifier")
     images, labels = surrogate_images(audit), load_labels(audit.folder("labels"))
     alpha_bar = load_target(audit.workdir).schedule.alpha_bar()
-    net = ResNet(ARCHITECTURES[options.arch], labels.num_classes, options.guide == "time_dependent")
+    time_dependent, imagenet_input = options.guide == "time_dependent", bool(options.pretrained)
+    net = ResNet(ARCHITECTURES[options.arch], labels.num_classes, time_dependent, imagenet_input)
     key = stage_key(audit.options.seed, "distill")
     measured, trained = _agreement_images(audit, len(images))
     facts = {"arch": options.arch, "guide": options.guide, "num_classes": net.num_classes}
+    facts["imagenet_input"] = imagenet_input
     if audit.options.labels.source == "classifier" and options.guide == "time_independent":
         guide = Classifier(net, load_variables(audit.folder("labels") / "teacher"))
     else:
@@ -189,8 +194,12 @@ def _train_guide(
     train, folder = audit.options.classifier.train, audit.folder("classifier")
     x = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
     variables: Any = net.lazy_init(key, x, jax.ShapeDtypeStruct((1,), jnp.int32))
+    pretrained = audit.options.classifier.pretrained
     if audit.options.labels.source == "classifier":
         variables = start_at_teacher(variables, load_variables(audit.folder("labels") / "teacher"))
+    elif pretrained:
+        start = load_resnet(audit.options.classifier.arch, pretrained)
+        variables = start_at_teacher(variables, start_from_pretrained(variables, start))
     batches = epoch_batches({"image": images, "target": targets}, train.batch_size, audit.options.seed)
     loss_fn = distill_loss(net, alpha_bar, train.flip)
     state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")

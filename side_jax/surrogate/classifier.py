@@ -67,6 +67,6 @@ def read_classifier(directory: epath.Path) -> Classifier:
     if not (directory / MANIFEST).exists():
         raise ValueError(f"{directory.parent} holds no finished classifier; run the stages up to distill first")
     facts = read_json(directory / MANIFEST)["facts"]
-    time_conditioned = facts["guide"] == "time_dependent"
-    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_conditioned)
+    time_dependent, imagenet_input = facts["guide"] == "time_dependent", facts["imagenet_input"]
+    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_dependent, imagenet_input)
     return Classifier(net, load_variables(directory))

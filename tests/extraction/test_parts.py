@@ -1,9 +1,14 @@
+import json
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
 from side_jax.extraction.parts import SCHEMA, read_parts, scale_folder, write_part
 from side_jax.extraction.sweep import Reference, paired_subsets, reference_columns
+
+FACTS = {"name": "sscd", "weights": "w.pt", "sha256": "ab" * 32, "preprocessing": "square_320"}
 
 
 @pytest.fixture
@@ -29,8 +34,8 @@ def columns(image_set):
 
 def test_rows_come_back_in_order(tmp_path, columns):
     folder = epath.Path(tmp_path)
-    write_part(folder, columns([4, 5, 6]))
-    write_part(folder, columns([0, 1, 2]))
+    write_part(folder, columns([4, 5, 6]), FACTS)
+    write_part(folder, columns([0, 1, 2]), FACTS)
     table = read_parts(folder)
     assert table["index"].to_pylist() == [0, 1, 2, 4, 5, 6]
     assert table.schema == SCHEMA
@@ -40,18 +45,24 @@ def test_rows_come_back_in_order(tmp_path, columns):
     assert table["l2_id"][2].as_py() == "c2/2.png"
 
 
+def test_a_part_says_by_which_descriptor_its_scores_are(tmp_path, columns):
+    write_part(epath.Path(tmp_path), columns([0, 1]), FACTS)
+    schema = pq.read_schema(next(tmp_path.glob("part-*.parquet")))
+    assert json.loads(schema.metadata[b"descriptor"]) == FACTS
+
+
 def test_overlapping_parts_count_once(tmp_path, columns):
     folder = epath.Path(tmp_path)
-    write_part(folder, columns([0, 1, 2]))
-    write_part(folder, columns([1, 2, 3]))
+    write_part(folder, columns([0, 1, 2]), FACTS)
+    write_part(folder, columns([1, 2, 3]), FACTS)
     assert read_parts(folder)["index"].to_pylist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one byte"])
 def test_damaged_part_is_deleted_and_reported(tmp_path, columns, caplog, damage):
     folder = epath.Path(tmp_path)
-    write_part(folder, columns([0, 1]))
-    write_part(folder, columns([2, 3]))
+    write_part(folder, columns([0, 1]), FACTS)
+    write_part(folder, columns([2, 3]), FACTS)
     part = next(folder.glob("part-000000002-000000003-*.parquet"))
     data = bytearray(part.read_bytes())
     if damage == "truncated":

@@ -97,6 +97,13 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     ).replace("https://matplotlib.org", "")
 
 
+def test_page_names_the_descriptors_variant_hash_and_preprocessing():
+    facts = {"weights": "sscd_disc_mixup.torchvision.pt", "sha256": "0123456789abcdef" * 4}
+    numbers = metrics(10) | {"descriptor": {"name": "sscd", **facts, "preprocessing": "small_edge_288"}}
+    text = " ".join(page(numbers).split())
+    assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 <code>0123456789ab</code>, small_edge_288; score" in text
+
+
 def test_page_without_heldout_images_says_so():
     text = page(metrics(10, heldout=False), heldout=False)
     assert "nothing calibrates these scores" in text

@@ -1,0 +1,58 @@
+"""SSCD, the copy-detection descriptor of Pizzi et al. 2022 (arXiv 2202.10261): ResNet50, GeM pooling, projection."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from side_jax.models.conv import Conv, he_init
+from side_jax.models.resnet import ResNetArch, batch_norm, stem
+
+RESNET50 = ResNetArch((3, 4, 6, 3), 64)
+_EXPANSION = 4  # a bottleneck's outputs over its inner channels
+_GEM_FLOOR = 1e-6
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut, as torchvision has them: the 3x3 one carries the stride."""
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        outputs = _EXPANSION * self.features
+        h = Conv(self.features, 1, 1, 0, False, he_init, name="conv1")(x)
+        h = nn.relu(batch_norm("bn1", train=False)(h))
+        h = Conv(self.features, 3, self.stride, 1, False, he_init, name="conv2")(h)
+        h = nn.relu(batch_norm("bn2", train=False)(h))
+        h = Conv(outputs, 1, 1, 0, False, he_init, name="conv3")(h)
+        h = batch_norm("bn3", train=False)(h)
+        if x.shape != h.shape:
+            x = Conv(outputs, 1, self.stride, 0, False, he_init, name="downsample_0")(x)
+            x = batch_norm("downsample_1", train=False)(x)
+        return nn.relu(x + h)
+
+
+class SSCD(nn.Module):
+    """Unit vectors whose dot product says how alike two images are; batch statistics are frozen.
+
+    Attributes:
+      dims: size of the descriptor, D.
+      arch: depth and width; the published `ResNet50` weights have RESNET50.
+    """
+
+    dims: int = 512
+    arch: ResNetArch = RESNET50
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """float [N, H, W, 3], normalised by ImageNet's mean and deviation -> [N, D], rows of norm 1."""
+        x = stem(self.arch, x, train=False)
+        for stage, size in enumerate(self.arch.stage_sizes):
+            for block in range(size):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = Bottleneck(self.arch.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x)
+        x = jnp.maximum(x, _GEM_FLOOR)
+        x = jnp.cbrt((x * x * x).mean((1, 2)))  # generalised mean, p = 3
+        x = nn.Dense(self.dims, kernel_init=nn.initializers.xavier_uniform(), name="fc")(x)
+        return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
