@@ -7,7 +7,12 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(WORKS)' >/dev/null 2>&
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 
-.PHONY: install demo test test-all lint bench clean
+# torch, diffusers and jax in one process: Python 3.11, in an environment of its own.
+TORCH_CANDIDATES := python3.11 python3 python
+IS_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))
+TORCH_PYTHON ?= $(shell for p in $(TORCH_CANDIDATES); do if $$p -c '$(IS_311)' >/dev/null 2>&1; then echo $$p; break; fi; done)
+
+.PHONY: install demo test test-all lint bench parity clean
 
 install: .venv/installed-dev
 
@@ -30,8 +35,11 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/guided_sampling.py
 
+parity: .venv-torch/installed
+	.venv-torch/bin/python -m pytest tests/parity -m parity
+
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-torch build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "No working Python 3.11 or newer with venv (tried: $(CANDIDATES)). \
@@ -45,4 +53,14 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(PIP) -e '.[demo,dev]'
+	@touch $@
+
+.venv-torch/bin/python:
+	@test -n "$(TORCH_PYTHON)" || { echo "No working Python 3.11 with venv (tried: $(TORCH_CANDIDATES)), which make parity \
+	needs. Install it, or name it: make parity TORCH_PYTHON=/path/to/python3.11"; exit 1; }
+	@$(TORCH_PYTHON) -c '$(IS_311)' || { echo "$(TORCH_PYTHON) is not a working Python 3.11 with venv."; exit 1; }
+	$(TORCH_PYTHON) -m venv .venv-torch
+
+.venv-torch/installed: .venv-torch/bin/python pyproject.toml
+	.venv-torch/bin/python -m pip --disable-pip-version-check install -q -e '.[dev,parity]'
 	@touch $@
