@@ -22,7 +22,8 @@ demo: .venv/installed-demo
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --durations=5
-	@echo "Left to make test-all: kill -9 at random moments, the page in Chromium, a step of the full-size default config."
+	@echo "Left to make test-all: kill -9 at random moments, the page in Chromium, full-size SSCD, a full-size training step." \
+	"Left to make parity: torch and diffusers, live."
 
 test-all: .venv/installed-dev
 	$(BIN)/python -m pytest -m "" --durations=10
@@ -34,6 +35,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python benchmarks/guided_sampling.py
+	$(BIN)/python benchmarks/import_target.py
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity

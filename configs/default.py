@@ -4,7 +4,7 @@ The other configs are overrides of this one. It describes itself only: point `da
 `target.source` before running it.
 
 Command   python main.py --config=configs/default.py --workdir=runs/mine --config.dataset.path=photos
-Hardware  one GPU with 24 GiB or more
+Hardware  one GPU: 24 GiB to audit a model, 80 GiB to train this one (about 1 GB of activations per image of a batch)
 """
 
 from ml_collections import ConfigDict

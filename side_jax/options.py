@@ -7,17 +7,15 @@ needs neither data nor weights is made here; errors name the field as the comman
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any, TypeVar
-
-import flax.linen as nn
+from typing import Any
 
 from side_jax.diffusion.schedule import Schedule
 from side_jax.extraction.descriptors import check_descriptor
+from side_jax.fields import build, check_known
 from side_jax.models.resnet import ARCHITECTURES
 from side_jax.models.unet import UNet
 from side_jax.training import TrainOptions
 
-T = TypeVar("T")
 Band = tuple[str, float, float]  # name, lowest score in it, lowest score above it
 
 
@@ -78,12 +76,15 @@ class TargetOptions:
     def __post_init__(self) -> None:
         _require(self.source in ("train", "load"), "target.source", self.source, "train or load")
         if self.source == "load" and not self.path:
-            raise ValueError("target.path is empty; target.source='load' needs a diffusers directory or a workdir")
+            raise ValueError(
+                "target.path is empty; target.source='load' needs a diffusers directory, a guided-diffusion .pt or a"
+                " workdir"
+            )
 
     def make_unet(self, image_size: int, channels: int) -> UNet:
         """The UNet to train. Lists become tuples, sizes come from the data set."""
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.unet.items()}
-        _known(UNet, fields, "target.unet")
+        check_known(UNet, fields, "target.unet")
         if fields.get("num_class_embeds") is not None:
             raise ValueError(
                 f"target.unet.num_class_embeds is {fields['num_class_embeds']}, but a target is trained without"
@@ -94,7 +95,7 @@ class TargetOptions:
     def make_schedule(self) -> Schedule:
         """The noise schedule to train with."""
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in self.schedule.items()}
-        _known(Schedule, fields, "target.schedule")
+        check_known(Schedule, fields, "target.schedule")
         schedule = Schedule(**fields)
         if schedule.prediction_type != "epsilon":
             raise ValueError(
@@ -280,43 +281,4 @@ class AuditOptions:
         Raises:
           ValueError: for an unknown or missing field, or a value out of range.
         """
-        return _build(cls, _plain(config), "")
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "items"):
-        return {key: _plain(item) for key, item in value.items()}
-    return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _known(kind: type, fields: Mapping[str, Any], where: str) -> None:
-    names = {field.name for field in dataclasses.fields(kind)}
-    if issubclass(kind, nn.Module):
-        names -= {"parent", "name"}
-    unknown = sorted(set(fields) - names)
-    if unknown:
-        raise ValueError(f"{where}.{unknown[0]} is not a field; known: {', '.join(sorted(names))}")
-
-
-def _build(kind: type[T], values: Any, where: str) -> T:
-    """A dataclass from a mapping, nested ones included."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where or 'config'} must be a group of fields, got {values!r}")
-    _known(kind, values, where or "config")
-    built = {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        path = f"{where}.{field.name}" if where else field.name
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if field.name not in values:
-            if required:
-                raise ValueError(f"{path} is missing from the config; configs/default.py has every field")
-            continue
-        value = values[field.name]
-        group: Any = field.type if dataclasses.is_dataclass(field.type) else None
-        try:
-            built[field.name] = _build(group, value, path) if group else value
-        except ValueError as error:
-            if str(error).startswith("train."):  # TrainOptions does not know whose training it describes
-                raise ValueError(f"{where}.{error}") from error
-            raise
-    return kind(**built)
+        return build(cls, config)
