@@ -142,6 +142,8 @@ def match_variables(
             problems.append(f"misshapen {name}: {tensor.shape}, not {expected}")
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        kinds = [problem.split()[0] for problem in problems]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
         listed = "; ".join(problems[:_SHOWN])
-        raise ValueError(f"{source} does not fit its architecture in {len(problems)} keys: {listed}{more}")
+        raise ValueError(f"{source} does not fit its architecture in {len(problems)} keys ({counts}): {listed}{more}")
     return traverse_util.unflatten_dict(variables)

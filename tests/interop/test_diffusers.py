@@ -231,7 +231,8 @@ def test_missing_extra_and_misshapen_weights_are_listed(broken):
     save_file(tensors, file)
     with pytest.raises(
         ValueError,
-        match="in 3 keys: missing conv_in.bias; extra conv_out.extra; misshapen conv_out.bias: .2,., not .1,.",
+        match="in 3 keys .1 missing, 1 extra, 1 misshapen.: missing conv_in.bias; extra conv_out.extra;"
+        " misshapen conv_out.bias: .2,., not .1,.",
     ):
         load_target(broken)
 

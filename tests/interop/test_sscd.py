@@ -92,7 +92,9 @@ def test_a_damaged_file_lists_its_keys(tmp_path):
     del tensors["backbone.bn1.weight"]
     tensors["backbone.fc.bias"] = np.zeros(3, np.float32)
     save_file(tensors, tmp_path / "damaged.safetensors")
-    with pytest.raises(ValueError, match="in 2 keys: missing backbone.bn1.weight; misshapen backbone.fc.bias"):
+    with pytest.raises(
+        ValueError, match="in 2 keys .1 missing, 1 misshapen.: missing backbone.bn1.weight; misshapen backbone.fc.bias"
+    ):
         load_sscd(tmp_path / "damaged.safetensors", NARROW)
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "damaged.safetensors").read_bytes()[:999])
     with pytest.raises(ValueError, match="not a readable safetensors file"):
