@@ -252,7 +252,7 @@ class AuditOptions:
         return tuple(method for method in self.methods if method != "random")
 
     def rows(self) -> "dict[str, AuditOptions]":
-        """The audits that make up this one, by method: the main one first, then those it is compared with.
+        """The audits that make up this one, by method: the main one first, SIDE if it is among them, then the others.
 
         λ = 0 is the same for all methods, and in the main one only.
         """
@@ -260,7 +260,9 @@ class AuditOptions:
             chosen = (self.labels.source, self.classifier.guide)
             name = next((name for name, row in METHODS.items() if row == chosen), f"{chosen[0]}, {chosen[1]}")
             return {"random" if self.classifier.guide == "none" else name: self}
-        main, *others = self._guided_methods() or ("random",)
+        guided = self._guided_methods() or ("random",)
+        main = "side" if "side" in guided else guided[0]
+        others = [name for name in guided if name != main]
         rows = {main: self._as(main, self.extract.scales if main != "random" else (0.0,))}
         return rows | {name: self._as(name, tuple(s for s in self.extract.scales if s > 0)) for name in others}
 

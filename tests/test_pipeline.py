@@ -178,7 +178,7 @@ def test_more_scales_and_images_extend_a_sweep(finished, copy, monkeypatch):
 
 
 CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
-METHODS = ("random", "side", "ol_ti", "random_labels")
+METHODS = ("random", "ol_ti", "side", "random_labels")
 
 
 def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
@@ -189,7 +189,7 @@ def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
     assert metrics["scales"] == before["scales"]
     assert [row["method"] for row in metrics["table1"]] == list(METHODS)
     assert [row["method"] for row in before["table1"]] == ["random", "side"]
-    assert metrics["table1"][:2] == before["table1"]
+    assert [metrics["table1"][i] for i in (0, 2)] == before["table1"]
     assert all(row["gain"] for row in metrics["table1"][1:])
     assert set(table["method"].to_pylist()) == set(METHODS)
     assert table.slice(0, len(expected)).equals(expected)
