@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import DDIMSteps
+from side_jax.diffusion.schedule import MIN_ALPHA_BAR, DDIMSteps
 
 
 def ddim_step(
@@ -33,6 +33,7 @@ def ddim_step(
     if clip_x0 is not None:
         x0_hat = jnp.clip(x0_hat, -clip_x0, clip_x0)
     sigma = eta * jnp.sqrt((1 - a_prev) / (1 - a_t) * (1 - a_t / a_prev))  # DDIM, Eq. 16
+    eps_hat = jnp.where(a_t == MIN_ALPHA_BAR, x_t, eps_hat)  # with zero SNR the noise is x_t itself
     # With η = 1 and ᾱ_t near 0 nothing is left for ε̂, and rounding may leave less than nothing.
     direction = jnp.sqrt(jnp.maximum(1 - a_prev - sigma**2, 0)) * eps_hat
     x_prev = jnp.sqrt(a_prev) * x0_hat + direction

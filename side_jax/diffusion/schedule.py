@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 # Stands for an ᾱ_T of 0 (`rescale_betas_zero_snr`), where x̂₀ would not follow from ε̂: small enough to change no image,
-# large enough that the x̂₀ of a v-prediction survives the way through ε̂ in float32, to about 1e-3 in that one step.
+# large enough that the x̂₀ of a v-prediction survives the way through ε̂ in float32, to about 1e-3 in that one step,
+# whose x̂₀ counts √ᾱ_{t−1} only.
 MIN_ALPHA_BAR = 1e-8
 
 _CHOICES = {
