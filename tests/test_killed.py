@@ -16,13 +16,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.optax]
 KILLS = 8
 
 
-def start(workdir):
-    arguments = command("--config=configs/smoke.py", f"--workdir={workdir}")
+def start(workdir, *overrides):
+    arguments = command("--config=configs/smoke.py", f"--workdir={workdir}", *overrides)
     return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(workdir):
-    process = start(workdir)
+def finish(workdir, *overrides):
+    process = start(workdir, *overrides)
     out, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     return out
@@ -62,7 +62,7 @@ def test_page_fits_its_window_in_chromium(tmp_path):
     """Rendered at 1280 pixels: pictures are there, and nothing is cut off at the right."""
     chromium = shutil.which("chromium")
     assert chromium, "needs chromium: apt-get install chromium"
-    finish(tmp_path / "run")
+    finish(tmp_path / "run", "--config.methods=('random','ol_ti','side')")
     page = tmp_path / "run" / "report.html"
     probe = (
         "<script>document.title = 'width ' + document.documentElement.scrollWidth + ' images ' + [...document.images]"
