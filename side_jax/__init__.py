@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from side_jax.extraction.matching import match as match
     from side_jax.images import ImageSet as ImageSet
     from side_jax.images import load_images as load_images
+    from side_jax.interop.diffusers import save_target as save_target
     from side_jax.pipeline import run as run
     from side_jax.sampling import sample as sample
     from side_jax.stages.audit import load_target as load_target
@@ -36,6 +37,7 @@ _HOME = {
     "match": "side_jax.extraction.matching",
     "run": "side_jax.pipeline",
     "sample": "side_jax.sampling",
+    "save_target": "side_jax.interop.diffusers",
     "ums": "side_jax.evidence.metrics",
 }
 __all__ = list(_HOME)

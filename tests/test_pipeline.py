@@ -20,6 +20,7 @@ from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.sscd import SSCD
 from side_jax.surrogate.classifier import load_variables
 from side_jax.training import TrainingDiverged
+from tests.golden.ours import write_adm
 from tests.golden.resnet_weights import resnet_weights
 
 pytestmark = pytest.mark.optax
@@ -337,6 +338,26 @@ def test_model_that_moved_is_found_at_its_new_path(finished, tmp_path):
     config.target.path = str(tmp_path / "new")
     pipeline.run(config, tmp_path / "run", stages=("target",))
     assert side_jax.load_target(tmp_path / "run").image_shape == (16, 16, 1)
+
+
+def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
+    """Class-conditional with a learned variance; moved, it is still the same model, and with other flags it is not."""
+    (tmp_path / "old").mkdir()
+    file = write_adm(tmp_path / "old", "updown")
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "photos.npz", images=images)
+    changes = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "dataset.channels": 3}
+    changes |= {"target.source": "load", "methods": ("random",), "extract.top_k": 3}
+    pipeline.run(smoke_config(**changes, **{"target.path": str(file)}), tmp_path / "run")
+    assert len(results(tmp_path / "run")[0]) == 12
+    (tmp_path / "old").rename(tmp_path / "new")
+    config = smoke_config(**changes, **{"target.path": str(tmp_path / "new" / "model.safetensors")})
+    pipeline.run(config, tmp_path / "run", stages=("target",))
+    assert side_jax.load_target(tmp_path / "run").image_shape == (16, 16, 3)
+    flags = tmp_path / "new" / "model.json"
+    flags.write_text(flags.read_text().replace("}", ', "noise_schedule": "cosine"}'))
+    with pytest.raises(ValueError, match="target was made with another config"):
+        pipeline.run(config, tmp_path / "run")
 
 
 def test_no_git_is_no_obstacle(monkeypatch):
