@@ -27,8 +27,8 @@ def test_ema_decay_of_every_step_equals_diffusers(compare):
 def test_training_follows_torch_step_by_step(seed, compare):
     theirs = torch_train.trajectory(seed)
     ours = train(TrainOptions(**torch_train.OPTIONS), theirs["x"], theirs["y"], theirs["start"])
-    compare("60 steps of training: weights", f"seed {seed}", ours[0], theirs["weights"], 1e-5)
-    compare("60 steps of training: their average", f"seed {seed}", ours[1], theirs["averages"], 1e-5)
+    compare("60 steps of training: weights", f"seed {seed}", ours[0], theirs["weights"], 1e-4)
+    compare("60 steps of training: their average", f"seed {seed}", ours[1], theirs["averages"], 1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3, 8))
