@@ -140,7 +140,7 @@ def model(tmp_path):
     unet = UNet(sample_size=SIZE, **TINY_UNET)
     shapes = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     params = unet.lazy_init(jax.random.key(0), *shapes)
-    diffusers.save_target(Target(unet, params["params"], Schedule(), True, {}), tmp_path / "model")
+    diffusers.save_target(Target(unet, params["params"], Schedule()), tmp_path / "model")
     return str(tmp_path / "model")
 
 

@@ -101,7 +101,10 @@ def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) 
     def difference(outcomes: np.ndarray) -> float:
         return float(np.mean([_count(row) for row in outcomes[1:]])) - _count(outcomes[0])
 
-    value, p = _exchange_test(np.concatenate([baseline[None], winners]), difference, seed)
+    differing, same = _split_columns(np.concatenate([baseline[None], winners]))
+    known = np.unique(same)  # whatever is exchanged, these photos are found in every row
+    fixed = np.broadcast_to(known, (len(differing), len(known)))
+    value, p = _exchange_test(np.concatenate([differing, fixed], axis=1), difference, seed)
     return Estimate(value / n, value / n - spread, value / n + spread), p
 
 
@@ -123,11 +126,17 @@ def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> t
     if len(hits) == 1:
         gained, lost = int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())
         return estimate, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    outcomes = np.concatenate([baseline[None], hits])
-    return estimate, _exchange_test(outcomes, lambda o: float(o[1:].mean() - o[0].mean()), seed)[1]
+    differing, _ = _split_columns(np.concatenate([baseline[None], hits]))
+    return estimate, _exchange_test(differing, lambda o: o[1:].sum() / len(hits) - o[0].sum(), seed)[1]
 
 
 _EXCHANGES = 1_999
+
+
+def _split_columns(outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns of [L + 1, N] that an exchange can change (few, of many images), and one row of the others."""
+    same = (outcomes == outcomes[0]).all(0)
+    return outcomes[:, ~same], outcomes[0, same]
 
 
 def _exchange_test(outcomes: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int) -> tuple[float, float]:

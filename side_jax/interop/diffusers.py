@@ -110,7 +110,7 @@ def save_target(target: Target, directory: epath.PathLike) -> None:
             )
     options = {name: getattr(unet, name) for name in UNET_OPTIONS}
     write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **options})
-    clipping = {"clip_sample": target.clip_x0 is not None, "clip_sample_range": target.clip_x0 or 1.0}
+    clipping = {"clip_sample": target.clip_x0 is not None, "clip_sample_range": float(target.clip_x0 or 1)}
     schedule = {"_class_name": "DDIMScheduler", **_SCHEDULER_FIXED, **dataclasses.asdict(target.schedule), **clipping}
     write_json(root / "scheduler" / "scheduler_config.json", schedule)
     flat = traverse_util.flatten_dict(params)

@@ -67,6 +67,8 @@ def read_classifier(directory: epath.Path) -> Classifier:
     if not (directory / MANIFEST).exists():
         raise ValueError(f"{directory.parent} holds no finished classifier; run the stages up to distill first")
     facts = read_json(directory / MANIFEST)["facts"]
-    time_dependent, imagenet_input = facts["guide"] == "time_dependent", facts["imagenet_input"]
+    # Workdirs of earlier versions say neither.
+    time_dependent = facts.get("guide", "time_dependent") == "time_dependent"
+    imagenet_input = facts.get("imagenet_input", False)
     net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_dependent, imagenet_input)
     return Classifier(net, load_variables(directory))

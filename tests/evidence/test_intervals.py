@@ -46,12 +46,12 @@ def test_difference_interval_covers_zero_for_equal_models():
     p, n, rng = np.full(50, 0.004), 300, np.random.default_rng(2)
     draw = lambda: np.array([found[0] if len(found) else -1 for found in found_lists(rng, p, n)])
     covered, rejected = 0, 0
-    for _ in range(100):
+    for _ in range(50):
         estimate, p_value = intervals.unique_difference(draw(), draw())
         covered += estimate.low <= 0 <= estimate.high
         rejected += p_value < 0.05
-    assert covered >= 94
-    assert rejected <= 11
+    assert covered >= 46
+    assert rejected <= 6
 
 
 def test_one_photo_found_twice_is_no_significant_gain():
@@ -112,13 +112,13 @@ def test_mean_share_by_hand():
 def test_difference_over_a_sweep_rejects_rarely_if_there_is_none():
     """Four λ and a baseline of one distribution: 5 % of p values below .05, within chance."""
     p, n, rng, rejected = np.full(50, 0.004), 200, np.random.default_rng(4), np.zeros(2)
-    for _ in range(60):
+    for _ in range(40):
         draws = np.array([[f[0] if len(f) else -1 for f in found_lists(rng, p, n)] for _ in range(5)])
         rejected += [
             intervals.share_difference(draws[1:] >= 0, draws[0] >= 0)[1] < 0.05,
             intervals.unique_difference(draws[1:], draws[0])[1] < 0.05,
         ]
-    assert (rejected <= 8).all()
+    assert (rejected <= 6).all()
 
 
 def test_gain_at_every_scale_is_seen():
