@@ -46,6 +46,7 @@ def test_killed_runs_resume_to_the_same_results(tmp_path):
 
 
 def test_ctrl_c_says_how_to_resume(tmp_path):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand down that it ignores
     process = start(tmp_path / "run")
     while not (tmp_path / "run" / "target" / "spec.json").exists():
         time.sleep(0.2)
