@@ -72,8 +72,8 @@ def mean_unique_share(sweep: Sequence[list[np.ndarray]]) -> Estimate:
 
 
 def mean_share(hits: np.ndarray) -> Estimate:
-    """A share averaged over several λ, image i paired with image i: bool [L, N]."""
-    if not hits.any():
+    """A share averaged over several λ, image i paired with image i: bool [L, N]. For one λ it is `proportion`."""
+    if len(hits) == 1 or not hits.any():
         return proportion(hits[0])
     estimate = mean(hits.mean(0))
     return estimate._replace(low=max(0.0, estimate.low))

@@ -100,6 +100,8 @@ def test_sweep_of_one_scale_is_that_scale():
     found = found_lists(rng, np.full(30, 0.02), 100)
     assert intervals.mean_unique_share([found]) == intervals.unique_share(found)
     assert intervals.mean_unique_share([found, found]) == intervals.unique_share(found)
+    hits = np.arange(100) < 10
+    assert intervals.mean_share(hits[None]) == intervals.proportion(hits)
 
 
 def test_mean_share_by_hand():
