@@ -34,8 +34,8 @@ lint: .venv/installed-dev
 	$(BIN)/mypy
 
 bench: .venv/installed-dev
-	$(BIN)/python benchmarks/guided_sampling.py
-	$(BIN)/python benchmarks/import_target.py
+	$(BIN)/python -m benchmarks.guided_sampling
+	$(BIN)/python -m benchmarks.import_target
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity

@@ -1,6 +1,6 @@
 """Guided DDIM inside `lax.scan`: convolution derivatives in canonical form against XLA's stock ones, in one run.
 
-    python benchmarks/guided_sampling.py
+    python -m benchmarks.guided_sampling
 
 Prints seconds per image and the ratio. Also the same outside a loop, where the stock derivatives are fast: if the ratio
 inside the loop falls towards that outside, XLA has been mended and `side_jax.models.conv` can go.

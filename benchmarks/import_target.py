@@ -1,6 +1,6 @@
 """Reading a diffusers directory of 114 million parameters (the paper's UNet at 128x128): seconds and peak memory.
 
-    python benchmarks/import_target.py
+    python -m benchmarks.import_target
 
 Makes the directory, of random weights, in a temporary folder and loads it in a fresh process; where the diffusers
 package is installed, that loads it too, in a process of its own. The file was just written, so the disk is left out.
