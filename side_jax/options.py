@@ -243,6 +243,12 @@ class AuditOptions:
                 f" {self.synthesize.num_images}; lower the one or raise the other"
             )
 
+    @property
+    def has_teacher(self) -> bool:
+        """Is a classifier of the training images needed, for labels or as a descriptor?"""
+        source = self.labels.source
+        return source == "classifier" or (source == "clusters" and self.labels.descriptor == "teacher")
+
     def cluster_descriptor(self) -> tuple[str, str, str]:
         """Name, weights and preprocessing of the descriptor that clusters are found by."""
         name, extract = self.labels.descriptor or self.extract.descriptor, self.extract

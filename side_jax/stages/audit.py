@@ -120,7 +120,8 @@ def check(audit: Audit) -> None:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
     labels = audit.split.train.labels
     for row in options.rows().values():
-        if row.classifier.guide != "none" and _needs_labels(row) and len(np.unique(labels[labels >= 0])) < 2:
+        labelled = row.classifier.guide != "none" and (row.has_teacher or row.labels.source == "dataset")
+        if labelled and len(np.unique(labels[labels >= 0])) < 2:
             raise ValueError(
                 f"labels.source={row.labels.source!r} needs training images of at least 2 classes, in class folders;"
                 " use labels.source='clusters' (with another labels.descriptor than teacher) for images without labels"
@@ -129,11 +130,6 @@ def check(audit: Audit) -> None:
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
         )
-
-
-def _needs_labels(options: AuditOptions) -> bool:
-    source, descriptor = options.labels.source, options.labels.descriptor
-    return source in ("classifier", "dataset") or (source == "clusters" and descriptor == "teacher")
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:

@@ -55,10 +55,10 @@ def label_spec(audit: Audit) -> dict[str, Any]:
     if source == "clusters":
         names = ("num_clusters", "cohesion", "temperature")
         spec |= {name: getattr(options, name) for name in names}
-        spec |= descriptor_spec(*audit.options.cluster_descriptor()) if not _has_teacher(audit.options) else {}
-    if source == "dataset" or _has_teacher(audit.options):
+        spec |= descriptor_spec(*audit.options.cluster_descriptor()) if not audit.options.has_teacher else {}
+    if source == "dataset" or audit.options.has_teacher:
         spec |= {"images": data_print(audit.split.train), "labels": fingerprint(audit.split.train.labels)}
-    if _has_teacher(audit.options):
+    if audit.options.has_teacher:
         spec |= {"train": train_spec(options.train), "arch": audit.options.classifier.arch} | _start_spec(audit)
     return spec
 
@@ -68,17 +68,12 @@ def _start_spec(audit: Audit) -> dict[str, str]:
     return {"pretrained": file_hash(epath.Path(pretrained))} if pretrained else {}
 
 
-def _has_teacher(options: AuditOptions) -> bool:
-    source, descriptor = options.labels.source, options.labels.descriptor
-    return source == "classifier" or (source == "clusters" and descriptor == "teacher")
-
-
 def label(audit: Audit) -> dict[str, Any]:
     """A label for every image that the guide will learn from."""
     options, folder = audit.options.labels, audit.folder("labels")
     facts: dict[str, Any] = {"source": options.source}
     teacher = None
-    if _has_teacher(audit.options):
+    if audit.options.has_teacher:
         teacher, facts["teacher_loss"] = _train_teacher(audit, folder / "teacher")
     images = surrogate_images(audit)
     if options.source == "dataset":
