@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.target = ConfigDict(
         {
             "source": "train",  # train | load
-            "path": "",  # for load: a diffusers directory (DDPM or DDIM pipeline, or UNet2DModel), or a workdir
+            "path": "",  # load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir
             "unet": {  # diffusers' UNet2DModel: same names, same meaning
                 "block_out_channels": (128, 128, 256, 256, 512, 512),
                 "down_block_types": ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"),

@@ -82,14 +82,14 @@ def mean_share(hits: np.ndarray) -> Estimate:
 def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
     """UMS, averaged over λ, minus a baseline's, image i paired with image i: (estimate, two-sided p).
 
-    If guidance makes no difference, the outcomes of image i at every λ and in the baseline might as well be exchanged;
-    p is the share of 1,999 random exchanges (and the actual one) that give at least this difference. Exact, also for
-    the few finds on which an interval is rough.
+    If guidance makes no difference, image i and its baseline might as well be swapped; p is the share of 1,999 random
+    swappings (and the actual one) that give at least this difference, also for the few finds on which an interval is
+    rough. An image is swapped at every λ or at none: its outcomes at neighbouring λ are much alike, and count once.
 
     Args:
       winners: each image's best training image in the band, or −1: int [N], or [L, N] for L λ.
       baseline: the same for the baseline: int [N].
-      seed: of the exchanges.
+      seed: of the swappings.
     """
     winners = np.atleast_2d(winners)
     n = len(baseline)
@@ -98,13 +98,10 @@ def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) 
     variance += float(np.mean([_repeat_variance(_as_found(row)) for row in winners]))
     spread = max(_Z * float(np.sqrt(variance)) / n, proportion(np.zeros(n, bool)).high)
 
-    def difference(outcomes: np.ndarray) -> float:
-        return float(np.mean([_count(row) for row in outcomes[1:]])) - _count(outcomes[0])
+    def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+        return float(np.mean([_count(row) for row in ours]) - np.mean([_count(row) for row in theirs]))
 
-    differing, same = _split_columns(np.concatenate([baseline[None], winners]))
-    known = np.unique(same)  # whatever is exchanged, these photos are found in every row
-    fixed = np.broadcast_to(known, (len(differing), len(known)))
-    value, p = _exchange_test(np.concatenate([differing, fixed], axis=1), difference, seed)
+    value, p = _swap_test(winners, baseline, difference, seed)
     return Estimate(value / n, value / n - spread, value / n + spread), p
 
 
@@ -116,7 +113,7 @@ def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> t
     Args:
       hits: bool [N], or [L, N] for L λ.
       baseline: bool [N].
-      seed: of the exchanges.
+      seed: of the swappings.
     """
     hits = np.atleast_2d(hits)
     estimate = mean(hits.mean(0) - baseline)
@@ -126,27 +123,24 @@ def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> t
     if len(hits) == 1:
         gained, lost = int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())
         return estimate, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    differing, _ = _split_columns(np.concatenate([baseline[None], hits]))
-    return estimate, _exchange_test(differing, lambda o: o[1:].sum() / len(hits) - o[0].sum(), seed)[1]
+    return estimate, _swap_test(hits, baseline, lambda ours, theirs: ours.mean() - theirs.mean(), seed)[1]
 
 
-_EXCHANGES = 1_999
+_SWAPPINGS = 1_999
 
 
-def _split_columns(outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of [L + 1, N] that an exchange can change (few, of many images), and one row of the others."""
-    same = (outcomes == outcomes[0]).all(0)
-    return outcomes[:, ~same], outcomes[0, same]
-
-
-def _exchange_test(outcomes: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int) -> tuple[float, float]:
-    """`statistic` of outcomes [L + 1, N], and the share of random exchanges within columns that are as extreme."""
-    actual = statistic(outcomes)
+def _swap_test(
+    outcomes: np.ndarray, baseline: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float], seed: int
+) -> tuple[float, float]:
+    """`statistic` of outcomes [L, N] and the baseline [N], and the share of random swappings that are as extreme."""
+    theirs = np.broadcast_to(baseline, outcomes.shape)
+    actual = statistic(outcomes, theirs)
     rng, extreme = np.random.default_rng((seed, 3)), 1
-    for _ in range(_EXCHANGES):
-        order = rng.random(outcomes.shape).argsort(0)
-        extreme += abs(statistic(np.take_along_axis(outcomes, order, 0))) >= abs(actual) - 1e-12
-    return actual, extreme / (_EXCHANGES + 1)
+    for _ in range(_SWAPPINGS):
+        swap = rng.random(len(baseline)) < 0.5
+        swapped = statistic(np.where(swap, theirs, outcomes), np.where(swap, outcomes, theirs))
+        extreme += abs(swapped) >= abs(actual) - 1e-12
+    return actual, extreme / (_SWAPPINGS + 1)
 
 
 def _count(winners: np.ndarray) -> int:

@@ -111,16 +111,25 @@ def test_mean_share_by_hand():
     assert intervals.mean_share(~np.ones((2, 50), bool)).high == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
-def test_difference_over_a_sweep_rejects_rarely_if_there_is_none():
-    """Four λ and a baseline of one distribution: 5 % of p values below .05, within chance."""
-    p, n, rng, rejected = np.full(50, 0.004), 200, np.random.default_rng(4), np.zeros(2)
+@pytest.mark.parametrize("alike", [True, False])
+def test_difference_over_a_sweep_rejects_rarely_if_there_is_none(alike):
+    """One distribution at four λ and in the baseline; the images of the four λ are the same, or independent."""
+    p, n, rng, rejected = np.full(50, 0.004), 150, np.random.default_rng(4), np.zeros(2)
     for _ in range(40):
-        draws = np.array([[f[0] if len(f) else -1 for f in found_lists(rng, p, n)] for _ in range(5)])
+        draws = np.array([[f[0] if len(f) else -1 for f in found_lists(rng, p, n)] for _ in range(2 if alike else 5)])
+        sweep = np.repeat(draws[1:], 4, axis=0) if alike else draws[1:]
         rejected += [
-            intervals.share_difference(draws[1:] >= 0, draws[0] >= 0)[1] < 0.05,
-            intervals.unique_difference(draws[1:], draws[0])[1] < 0.05,
+            intervals.share_difference(sweep >= 0, draws[0] >= 0)[1] < 0.05,
+            intervals.unique_difference(sweep, draws[0])[1] < 0.05,
         ]
-    assert (rejected <= 6).all()
+    assert (rejected <= 5).all()
+
+
+def test_a_sweep_of_equal_images_is_no_more_evidence_than_one():
+    rng = np.random.default_rng(5)
+    winners, baseline = rng.integers(-1, 3, (2, 60))
+    once, again = (intervals.unique_difference(np.repeat(winners[None], count, 0), baseline) for count in (1, 5))
+    assert once == again
 
 
 def test_gain_at_every_scale_is_seen():
