@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 from etils import epath
-from tqdm import tqdm
 
 from side_jax.artifacts import AuditError, read_json, write_atomic, write_json
+from side_jax.progress import Progress
 
 ImageBatches = Iterator[tuple[np.ndarray, np.ndarray]]  # (indices, uint8 [N, H, W, C])
 
@@ -77,7 +77,7 @@ def fill(store: ImageStore, progress: epath.Path, count: int, sampler: Callable[
     What is on disk survives any interruption: the file is moved into place only after its images are written.
     """
     done = int(read_json(progress)["done"]) if progress.exists() else 0
-    with tqdm(total=count, initial=done, desc=progress.parent.name, unit="image") as bar:
+    with Progress(progress.parent.name, count, done) as bar:
         for indices, images in sampler(np.arange(done, count)):
             store.write(indices, images)
             write_json(progress, {"done": int(indices[-1]) + 1})

@@ -1,28 +1,45 @@
-"""Where arrays live: one mesh over "data", whole batches split along it, everything else replicated."""
+"""Where arrays live: one axis, "data", over the devices of one process or of all."""
 
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 
-def data_mesh() -> jax.sharding.Mesh:
-    """All devices along one axis, "data"."""
+def data_mesh() -> Mesh:
+    """All devices of all processes along one axis, "data"."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
-def shard_batch(tree: Any) -> Any:
+def local_mesh() -> Mesh:
+    """The devices of this process along one axis, "data". A program over it never waits for another process."""
+    return Mesh(np.array(jax.local_devices()), ("data",), axis_types=(AxisType.Auto,))
+
+
+def place(tree: Any, spec: PartitionSpec, mesh: Mesh | None = None) -> Any:
+    """Host arrays, the same on every process of the mesh (default `data_mesh`), as arrays laid out by `spec`."""
+    sharding = NamedSharding(mesh or data_mesh(), spec)
+
+    def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(put, tree)
+
+
+def shard_batch(tree: Any, mesh: Mesh | None = None) -> Any:
     """Splits leading axes over the mesh. A batch that the device count does not divide is replicated instead."""
-    mesh = data_mesh()
+    mesh = mesh or data_mesh()
     size = len(jax.tree.leaves(tree)[0])
-    spec = PartitionSpec("data") if size % mesh.size == 0 else PartitionSpec()
-    return jax.device_put(tree, NamedSharding(mesh, spec))
+    return place(tree, PartitionSpec("data") if size % mesh.size == 0 else PartitionSpec(), mesh)
 
 
-def replicate(tree: Any) -> Any:
+def replicate(tree: Any, mesh: Mesh | None = None) -> Any:
     """A copy on every device."""
-    return jax.device_put(tree, NamedSharding(data_mesh(), PartitionSpec()))
+    return place(tree, PartitionSpec(), mesh)
 
 
 def stage_key(seed: int, stage: str) -> jax.Array:
@@ -31,6 +48,6 @@ def stage_key(seed: int, stage: str) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), number)
 
 
-def index_keys(key: jax.Array, indices: np.ndarray) -> jax.Array:
+def index_keys(key: jax.Array, indices: jax.typing.ArrayLike) -> jax.Array:
     """fold_in(key, index) for each image index: the image's own key, whatever batch it lands in. [N]."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, np.asarray(indices, np.uint32))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.asarray(indices, np.uint32))

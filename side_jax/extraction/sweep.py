@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tqdm import tqdm
 
 from side_jax.arrays import ImageStore
 from side_jax.evidence.metrics import carlini_ratio, nearest_ratio
@@ -15,6 +14,7 @@ from side_jax.extraction.descriptors import Descriptor
 from side_jax.extraction.matching import match, matches_above, nearest_l2
 from side_jax.extraction.parts import read_parts, scale_folder, write_part
 from side_jax.images import ImageSet
+from side_jax.progress import Progress
 from side_jax.sampling import Sampler
 
 _NEIGHBOURS = 50  # Carlini et al.'s n
@@ -100,7 +100,7 @@ def sweep_scale(
     """
     folder = scale_folder(extract, scale)
     missing = np.setdiff1d(np.arange(num_images), read_parts(folder)["index"].to_numpy())
-    with tqdm(total=num_images, initial=num_images - len(missing), desc=f"extract λ={scale:g}", unit="image") as bar:
+    with Progress(f"extract λ={scale:g}", num_images, num_images - len(missing)) as bar:
         for run in _consecutive(missing):
             for indices, images in sampler(run, scale):
                 if store is not None:  # before the part: a part says that its images are there
