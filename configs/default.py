@@ -103,7 +103,11 @@ def get_config() -> ConfigDict:
             "weights": "",  # sscd: its file, such as sscd_disc_mixup.torchvision.pt; pixel has none
             "preprocessing": "",  # sscd: small_edge_288 (what "" means) | square_320; pixel has none
             "top_k": 10,  # nearest training images kept per generated image
-            "save_images": False,  # else regenerated from (seed, index) when looked at
+            # none | matched (scores at or above the lowest band) | all: the others are regenerated when looked at
+            "save_images": "none",
+            # where real images lie: replicated on every device | sharded over all of them, which waits for all
+            # processes at every batch | auto: sharded where they would take a quarter of a device's memory
+            "references": "auto",
             "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),  # [low, high) of the score; 1.0 closed
         }
     )

@@ -65,7 +65,7 @@ def get_config() -> ConfigDict:
             "scales": (0.0, 1.0, 5.0, 9.0),
             "num_images": 320,
             "batch_size": 64,
-            "save_images": True,
+            "save_images": "all",
             "bands": (("low", 0.94, 0.96), ("mid", 0.96, 0.98), ("high", 0.98, 1.0)),
         }
     )

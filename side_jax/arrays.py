@@ -41,6 +41,11 @@ def load_array(path: epath.Path) -> np.ndarray:
         raise AuditError(f"{path} cannot be read ({reason}); remove its folder to make that stage again") from error
 
 
+def read_rows(path: epath.Path, indices: np.ndarray) -> np.ndarray:
+    """Rows `indices` of an array, and no others."""
+    return np.asarray(_open(path, open=True)[indices].read().result())
+
+
 class ImageStore:
     """uint8 [N, H, W, C] on disk, written and read by row. Opens what is there, and grows it if N is larger.
 

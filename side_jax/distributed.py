@@ -1,5 +1,7 @@
 """Several processes on one audit: JAX's own distributed runtime, and nothing beside it."""
 
+from typing import Any
+
 import jax
 
 
@@ -14,3 +16,12 @@ def barrier(name: str) -> None:
         from orbax.checkpoint import multihost
 
         multihost.sync_global_processes(name)
+
+
+def broadcast(tree: Any) -> Any:
+    """NumPy arrays as the primary process has them, on every process."""
+    if jax.process_count() == 1:
+        return tree
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(tree)

@@ -20,6 +20,7 @@ Band = tuple[str, float, float]  # name, lowest score in it, lowest score above 
 
 
 LABEL_SOURCES = ("classifier", "clusters", "dataset", "random")
+SAVE_IMAGES = ("none", "matched", "all")
 GUIDES = ("time_dependent", "time_independent", "none")
 # Rows of Table 1 (seed 002), and the later version's clusters: labels.source and classifier.guide of each.
 METHODS = {
@@ -166,7 +167,8 @@ class ExtractOptions:
     weights: str
     preprocessing: str
     top_k: int
-    save_images: bool
+    save_images: str
+    references: str
     bands: tuple[Band, ...]
 
     def __post_init__(self) -> None:
@@ -178,6 +180,8 @@ class ExtractOptions:
             _require(round(scale, 2) == scale, "extract.scales: λ", scale, "given to at most two decimals")
         for name in ("num_images", "num_steps", "batch_size", "top_k"):
             _require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "at least 1")
+        _one_of(SAVE_IMAGES, "extract.save_images", self.save_images)
+        _one_of(("auto", "replicated", "sharded"), "extract.references", self.references)
         _require(0 <= self.eta <= 1, "extract.eta", self.eta, "in [0, 1]")
         check_descriptor(self.descriptor, self.weights, self.preprocessing)
         check_bands(self.bands)

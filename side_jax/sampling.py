@@ -1,25 +1,28 @@
 """Images from a target, guided or not. Image n depends on (seed, n) and the model alone (DESIGN §6)."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
 from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
-from side_jax.sharding import index_keys, replicate, shard_batch, stage_key
+from side_jax.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
 
 # Folded into an image's key for its label and its class; noise folds in the step number, far below.
 _LABEL_DRAW = 2**31 - 1
 _CLASS_DRAW = 2**31 - 2
+DRAWN = -1  # in the place of a label: draw it from the image's own key
 
 
 def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> jax.Array:
@@ -27,30 +30,73 @@ def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> j
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
 
 
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "net", "image_shape", "eta", "clip_x0"))
-def _sample_batch(
-    params: Any,
-    variables: Any,
-    keys: jax.Array,
-    labels: jax.Array,
-    lam: jax.Array,
-    alpha_bar: jax.Array,
-    steps: DDIMSteps,
-    *,
-    unet: UNet,
-    prediction_type: str,
-    net: ResNet | None,
-    image_shape: tuple[int, int, int],
-    eta: float,
-    clip_x0: float | None,
-) -> jax.Array:
-    """uint8 [N, H, W, C]. Without `net` unguided; else λ and the labels are traced, one program for a whole sweep."""
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How images are made, without the numbers: hashable, a static argument. `net` is None for unguided images."""
+
+    unet: UNet
+    prediction_type: str
+    net: ResNet | None
+    image_shape: tuple[int, int, int]
+    eta: float
+    clip_x0: float | None
+
+
+class Weights(NamedTuple):
+    """The numbers: UNet and guide (None for unguided images), schedule, and the stage's key as raw data."""
+
+    params: Any
+    variables: Any
+    alpha_bar: jax.Array
+    steps: DDIMSteps
+    key_data: jax.Array
+
+
+def generate(
+    recipe: Recipe, weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Images by index: the pure function that every program of the sampler is made of.
+
+    Args:
+      recipe: what is static.
+      weights: arrays.
+      indices: uint32 [N].
+      labels: int32 [N], classes to guide to; `DRAWN` draws from the image's own key.
+      lam: λ of Eq. (10), float32 scalar. Traced, as labels are: one program serves a whole sweep.
+
+    Returns:
+      uint8 [N, H, W, C], and the label of each: int32 [N], −1 if unguided.
+    """
+    keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
+    unet = recipe.unet
     classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
-    eps_fn: Any = functools.partial(predict_eps, unet, params, alpha_bar, prediction_type, classes=classes)
-    if net is not None:
-        classifier = Classifier(net, variables)
-        eps_fn = guide_eps(eps_fn, classifier.log_prob, alpha_bar, labels, lam)
-    return to_uint8(ddim_sample(eps_fn, keys, image_shape, steps, eta, clip_x0))
+    eps_fn: Any = functools.partial(
+        predict_eps, unet, weights.params, weights.alpha_bar, recipe.prediction_type, classes=classes
+    )
+    if recipe.net is None:
+        labels = jnp.full_like(labels, -1)
+    else:
+        labels = jnp.where(labels == DRAWN, draw_labels(keys, recipe.net.num_classes), labels)
+        log_prob = Classifier(recipe.net, weights.variables).log_prob
+        eps_fn = guide_eps(eps_fn, log_prob, weights.alpha_bar, labels, lam)
+    x_0 = ddim_sample(eps_fn, keys, recipe.image_shape, weights.steps, recipe.eta, recipe.clip_x0)
+    return to_uint8(x_0), labels
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "mesh"))
+def _sample_batch(
+    weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array, *, recipe: Recipe, mesh: Mesh
+) -> jax.Array:
+    """`generate`, each device on its own rows."""
+    one, many = PartitionSpec(), PartitionSpec("data")
+    program = jax.shard_map(
+        lambda *arguments: generate(recipe, *arguments)[0],
+        mesh=mesh,
+        in_specs=(one, many, many, one),
+        out_specs=many,
+        check_vma=False,
+    )
+    return program(weights, indices, labels, lam)
 
 
 class Sampler:
@@ -61,8 +107,14 @@ class Sampler:
       key: the stage's key (`stage_key`).
       num_steps: DDIM steps.
       eta: DDIM's η.
-      batch_size: images per call of the compiled program. Changes speed and memory only.
+      batch_size: images per call of the compiled program, rounded up to a multiple of the devices. Changes speed and
+        memory only.
       guide: the classifier for λ > 0, if any.
+      mesh: the devices to run on; those of this process if not given.
+
+    Attributes:
+      mesh: the devices.
+      batch_size: as rounded.
     """
 
     def __init__(
@@ -73,55 +125,54 @@ class Sampler:
         eta: float = 0.0,
         batch_size: int = 64,
         guide: Classifier | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
-        steps = target.schedule.ddim_steps(num_steps)
-        self._target = target
-        self._key = key
-        self._eta = float(eta)
-        self._batch_size = batch_size
+        self.mesh = mesh or local_mesh()
+        self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
         self._guide = guide
-        self._params = replicate(target.params)
-        self._variables = replicate(guide.variables) if guide else None
-        self._alpha_bar = replicate(target.schedule.alpha_bar())
-        self._steps = replicate(steps)
+        schedule = target.schedule
+        self._recipe = Recipe(
+            target.unet, schedule.prediction_type, None, target.image_shape, float(eta), target.clip_x0
+        )
+        steps = schedule.ddim_steps(num_steps)
+        weights = Weights(target.params, None, jnp.asarray(schedule.alpha_bar()), steps, jax.random.key_data(key))
+        self._weights = replicate(weights, self.mesh)
+        self._variables = replicate(guide.variables, self.mesh) if guide else None
 
-    def labels(self, indices: np.ndarray) -> np.ndarray:
-        """The class each image is guided to unless told otherwise; −1 without a guide. int32 [N]."""
-        if self._guide is None:
-            return np.full(len(indices), -1, np.int32)
-        return np.asarray(draw_labels(index_keys(self._key, indices), self._guide.net.num_classes))
-
-    def __call__(
-        self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (indices, uint8 images) batch by batch. λ = 0 runs the unguided program: the guide costs nothing.
+    def program(self, scale: float) -> tuple[Recipe, Weights]:
+        """What `generate` needs at λ = `scale`. λ = 0 is the unguided program: there the guide costs nothing.
 
         Raises:
           ValueError: if `scale` is below 0, or above 0 without a guide.
         """
         if scale < 0 or (scale > 0 and self._guide is None):
             raise ValueError(f"scale must be 0 without a guide and 0 or more with one, got {scale}")
-        labels = self.labels(indices) if labels is None else labels
-        net = self._guide.net if self._guide and scale > 0 else None
-        for start in range(0, len(indices), self._batch_size):
-            batch = indices[start : start + self._batch_size]
+        if self._guide is None or scale == 0:
+            return self._recipe, self._weights
+        guided = dataclasses.replace(self._recipe, net=self._guide.net)
+        return guided, self._weights._replace(variables=self._variables)
+
+    def place(self, rows: np.ndarray) -> jax.Array:
+        """One batch of per-image values, split over the devices."""
+        return place(rows, PartitionSpec("data"), self.mesh)
+
+    def __call__(
+        self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (indices, uint8 images) batch by batch; `labels` as `generate` has them, drawn if not given."""
+        recipe, weights = self.program(scale)
+        labels = np.full(len(indices), DRAWN, np.int32) if labels is None else labels
+        for start in range(0, len(indices), self.batch_size):
+            batch = indices[start : start + self.batch_size]
             # The last batch is filled up with its last image, so that one program serves all batches.
-            padded = np.pad(np.arange(start, start + len(batch)), (0, self._batch_size - len(batch)), mode="edge")
-            keys, c = shard_batch((index_keys(self._key, indices[padded]), labels[padded]))
+            padded = np.pad(np.arange(start, start + len(batch)), (0, self.batch_size - len(batch)), mode="edge")
             images = _sample_batch(
-                self._params,
-                self._variables if net else None,
-                keys,
-                c,
+                weights,
+                self.place(indices[padded].astype(np.uint32)),
+                self.place(labels[padded]),
                 jnp.float32(scale),
-                self._alpha_bar,
-                self._steps,
-                unet=self._target.unet,
-                prediction_type=self._target.schedule.prediction_type,
-                net=net,
-                image_shape=self._target.image_shape,
-                eta=self._eta,
-                clip_x0=self._target.clip_x0,
+                recipe=recipe,
+                mesh=self.mesh,
             )
             yield batch, np.asarray(images)[: len(batch)]
 
@@ -180,7 +231,6 @@ def sample(
         chosen = np.broadcast_to(np.asarray(labels, np.int32), (num_images,))
         if chosen.min() < 0 or chosen.max() >= guide.net.num_classes:
             raise ValueError(f"sample: labels must be in 0 … {guide.net.num_classes - 1}, got {labels!r}")
-    size = min(batch_size, num_images)
-    sampler = Sampler(target, stage_key(seed, "extract"), num_steps, eta, size, guide)
+    sampler = Sampler(target, stage_key(seed, "extract"), num_steps, eta, min(batch_size, num_images), guide)
     indices = np.arange(first_index, first_index + num_images)
     return np.concatenate([images for _, images in sampler(indices, scale, chosen)])

@@ -105,7 +105,7 @@ def test_public_api_reads_a_workdir(finished):
 def test_finished_run_is_skipped(copy, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(training, "_train_step", None)
-    monkeypatch.setattr(sweep, "match", None)
+    monkeypatch.setattr(sweep, "extract_batch", None)
     pipeline.run(smoke_config(), copy)
     assert caplog.text.count("complete, skipped") == 6
 
@@ -251,7 +251,7 @@ def test_time_independent_guide_is_the_teacher(copy):
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
     shutil.rmtree(copy / "extract")
-    pipeline.run(smoke_config(**{"extract.save_images": False}), copy)
+    pipeline.run(smoke_config(**{"extract.save_images": "none"}), copy)
     assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()
     pictures = [line for line in (copy / "report.html").read_text().splitlines() if "data:image/png" in line]
     original = [line for line in (finished / "report.html").read_text().splitlines() if "data:image/png" in line]

@@ -1,16 +1,18 @@
-"""Exact nearest neighbours: a blocked, jitted matrix product and a running top k."""
+"""Exact nearest neighbours on the devices: blocks of dot products, a running top k, shards merged by index."""
 
-import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
-_QUERY_BLOCK = 4096
-_REFERENCE_BLOCK = 65536
+_QUERY_BLOCK = 256  # a block of scores stays in a CPU's cache, or nearly
+_BLOCK_FLOATS = 2**25  # of one block of references, as float32
+_MAX_BLOCK = 65536  # references in a block
+_GROUP = 64  # neighbours of which only the best counts at first
+_FIRST_LIST = 64  # scores kept for each query, at first, in search of all above a threshold
 
 
 class Matches(NamedTuple):
@@ -25,22 +27,132 @@ class Matches(NamedTuple):
     indices: Int[np.ndarray, "n k"]
 
 
+class Found(NamedTuple):
+    """`Matches` on the devices, and how many references score at least the threshold: int32 [N]."""
+
+    scores: jax.Array
+    indices: jax.Array
+    above: jax.Array
+
+
+def block_rows(rows: int, width: int) -> int:
+    """References in one block, of so many per device and of that width."""
+    return min(max(rows, 1), _MAX_BLOCK, max(_BLOCK_FLOATS // width, 128))
+
+
+def padded_rows(rows: int, width: int, shards: int = 1) -> int:
+    """How many rows `search` wants where there are `rows` in all: whole blocks in every shard."""
+    each = -(-rows // shards)
+    block = block_rows(each, width)
+    return shards * block * -(-each // block)
+
+
 def dot_products(queries: Float[Array, "n d"], references: Float[Array, "m d"]) -> Float[Array, "n m"]:
     """[N, D], [M, D] -> [N, M], in full float32 on every device."""
     return jnp.matmul(queries, references.T, precision=lax.Precision.HIGHEST)
 
 
-@functools.partial(jax.jit, static_argnames=("k",))
-def _merge_block(
-    scores: jax.Array, indices: jax.Array, queries: jax.Array, references: jax.Array, start: jax.Array, *, k: int
-) -> tuple[jax.Array, jax.Array]:
-    """Merges one block of references into the running top k. Earlier entries win ties: top_k is stable."""
-    block = dot_products(queries, references)
-    numbers = jnp.broadcast_to(start + jnp.arange(block.shape[1], dtype=jnp.int32)[None, :], block.shape)
-    scores = jnp.concatenate([scores, block], axis=1)
-    indices = jnp.concatenate([indices, numbers], axis=1)
-    best, places = lax.top_k(scores, min(k, scores.shape[1]))
-    return best, jnp.take_along_axis(indices, places, axis=1)
+def top_k(scores: Float[Array, "n m"], k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """`lax.top_k` of each row, several times faster on CPU: scores and indices, equal scores in order of index.
+
+    The k best lie in the k groups of neighbours with the highest maxima: any other group has k groups before it whose
+    maximum is higher, or equal and of lower index. So only k groups are ranked.
+    """
+    rows, count = scores.shape
+    groups = -(-count // _GROUP)
+    if groups <= 2 * k:
+        best, places = lax.top_k(scores, k)
+        return best, places
+    edges = ((0, 0, 0), (0, groups * _GROUP - count, 0))
+    cells = lax.pad(scores, jnp.float32(-jnp.inf), edges).reshape(rows, groups, _GROUP)
+    chosen = jnp.sort(lax.top_k(cells.max(2), k)[1], axis=1)  # ascending, so that candidates are in order of index
+    candidates = jnp.take_along_axis(cells, chosen[:, :, None], axis=1).reshape(rows, k * _GROUP)
+    best, places = lax.top_k(candidates, k)
+    return best, jnp.take_along_axis(chosen, places // _GROUP, axis=1) * _GROUP + places % _GROUP
+
+
+def search(
+    queries: Float[Array, "n d"],
+    references: Num[Array, "m d"],
+    bias: Float[Array, " m"],
+    k: int,
+    threshold: float,
+    centre: Float[Array, " d"] | None = None,
+    axis: str | None = None,
+) -> Found:
+    """The k references of each query with the highest x·y + bias. Exact; never holds [N, M].
+
+    Args:
+      queries: float32 [N, D]. With `axis`, those of this device.
+      references: [M, D], `padded_rows` of them: float32, or uint8 pixels, which stand for y/255 − centre. With `axis`,
+        this device's share, in order of device.
+      bias: [M], added to the scores; −∞ for a row that is only padding.
+      k: 1 … number of references that are no padding.
+      threshold: what `above` counts.
+      centre: [D], for pixels.
+      axis: mesh axis over which references are sharded, inside `shard_map`. Queries are gathered, each device searches
+        its share for all of them, and every query's candidates go back to its device and are merged there.
+
+    Returns:
+      Best first. Equal scores in order of index, whatever the blocks and shards.
+    """
+    if axis is None:
+        return _search(queries, references, bias, k, threshold, centre, jnp.zeros((), jnp.int32))
+    everyone = lax.all_gather(queries, axis, tiled=True)  # [N · devices, D]
+    first = lax.axis_index(axis) * jnp.int32(len(references))
+    found = _search(everyone, references, bias, min(k, len(references)), threshold, centre, first)
+
+    def home(rows: jax.Array) -> jax.Array:
+        """[N · devices, k] from one shard -> [N, devices · k] from all: in order of shard, so of index."""
+        rows = lax.all_to_all(rows.reshape(-1, len(queries), rows.shape[1]), axis, 0, 0)
+        return jnp.moveaxis(rows, 0, 1).reshape(len(queries), -1)
+
+    scores, places = top_k(home(found.scores), k)
+    indices = jnp.take_along_axis(home(found.indices), places, axis=1)
+    return Found(scores, indices, lax.psum_scatter(found.above, axis, tiled=True))
+
+
+def _search(
+    queries: jax.Array,
+    references: jax.Array,
+    bias: jax.Array,
+    k: int,
+    threshold: float,
+    centre: jax.Array | None,
+    first: jax.Array,
+) -> Found:
+    if len(queries) > _QUERY_BLOCK:
+
+        def alone(query: jax.Array) -> Found:
+            found = _search(query[None], references, bias, k, threshold, centre, first)
+            return jax.tree.map(lambda rows: rows[0], found)
+
+        return lax.map(alone, queries, batch_size=_QUERY_BLOCK)
+    rows, width = references.shape
+    block = block_rows(rows, width)
+    blocks = references.reshape(-1, block, width), bias.reshape(-1, block)
+
+    def one(found: Found, part: tuple[jax.Array, tuple[jax.Array, jax.Array]]) -> tuple[Found, None]:
+        """Merges one block of references into the running top k. Earlier entries win ties: top_k is stable."""
+        start, (vectors, added) = part
+        if centre is not None:
+            vectors = vectors.astype(jnp.float32) / 255 - centre[None]
+        scores = dot_products(queries, vectors) + added[None]
+        best, places = top_k(scores, min(k, block))
+        above = found.above + (scores >= threshold).sum(1, dtype=jnp.int32)
+        indices = jnp.concatenate([found.indices, start + places.astype(jnp.int32)], axis=1)
+        best, places = lax.top_k(jnp.concatenate([found.scores, best], axis=1), k)
+        return Found(best, jnp.take_along_axis(indices, places, axis=1), above), None
+
+    size = len(queries)
+    nothing = Found(
+        jnp.full((size, k), -jnp.inf, jnp.float32), jnp.zeros((size, k), jnp.int32), jnp.zeros(size, jnp.int32)
+    )
+    starts = first + block * jnp.arange(len(blocks[1]), dtype=jnp.int32)
+    return lax.scan(one, nothing, (starts, blocks))[0]
+
+
+_search_block = jax.jit(search, static_argnames=("k", "threshold"))
 
 
 def match(queries: np.ndarray, references: np.ndarray, k: int = 10) -> Matches:
@@ -59,39 +171,41 @@ def match(queries: np.ndarray, references: np.ndarray, k: int = 10) -> Matches:
         raise ValueError(f"match: need [N, D] and [M, D], got {queries.shape} and {references.shape}")
     if not 1 <= k <= len(references):
         raise ValueError(f"match: k must be 1 to the number of references ({len(references)}), got {k}")
+    vectors, bias = _on_device(references)
     scores, indices = [np.zeros((0, k), np.float32)], [np.zeros((0, k), np.int32)]
-    for first in range(0, len(queries), _QUERY_BLOCK):
-        block = queries[first : first + _QUERY_BLOCK]
-        best = jnp.zeros((len(block), 0), jnp.float32), jnp.zeros((len(block), 0), jnp.int32)
-        for start in range(0, len(references), _REFERENCE_BLOCK):
-            part = references[start : start + _REFERENCE_BLOCK]
-            best = _merge_block(*best, block, part, jnp.int32(start), k=k)
-        scores.append(np.asarray(best[0]))
-        indices.append(np.asarray(best[1]))
-    return Matches(np.concatenate(scores), np.concatenate(indices))
+    for block in _query_blocks(queries):
+        found = _search_block(block, vectors, bias, k=k, threshold=np.inf)
+        scores.append(np.asarray(found.scores))
+        indices.append(np.asarray(found.indices))
+    return Matches(np.concatenate(scores)[: len(queries)], np.concatenate(indices)[: len(queries)])
 
 
 def matches_above(queries: np.ndarray, references: np.ndarray, threshold: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each query, every reference that scores at least `threshold`: (indices ascending, scores)."""
-    found = []
-    for first in range(0, len(queries), _QUERY_BLOCK):
-        scores = np.asarray(_dot_products(queries[first : first + _QUERY_BLOCK], references))
-        found += [(np.flatnonzero(row >= threshold), row[row >= threshold]) for row in scores]
-    return found
+    """For each query, every reference that scores at least `threshold`, however many: (indices, scores), best first."""
+    vectors, bias = _on_device(np.asarray(references, np.float32))
+    lists: list[tuple[np.ndarray, np.ndarray]] = []
+    for block in _query_blocks(queries):
+        k = list_length(0, len(references))
+        while (found := _search_block(block, vectors, bias, k=k, threshold=threshold)).count.max() > k:
+            k = list_length(int(found.above.max()), len(references))
+        rows = zip(*(np.asarray(part) for part in found), strict=True)
+        lists += [(indices[:above], scores[:above]) for scores, indices, above in rows]
+    return lists[: len(queries)]
 
 
-_dot_products = jax.jit(dot_products)
+def list_length(longest: int, num_references: int) -> int:
+    """k for lists of up to `longest`: a power of two, so that few programs serve all lengths."""
+    return min(max(_FIRST_LIST, 1 << (max(longest, 1) - 1).bit_length()), num_references)
 
 
-def nearest_l2(queries: Float[np.ndarray, "n d"], references: Float[np.ndarray, "m d"], k: int) -> Matches:
-    """The k nearest references in ℓ₂, as (distances ascending, indices).
+def _on_device(references: np.ndarray) -> tuple[jax.Array, jax.Array]:
+    rows = padded_rows(*references.shape)
+    bias = np.where(np.arange(rows) < len(references), 0, -np.inf).astype(np.float32)
+    return jax.device_put(np.pad(references, ((0, rows - len(references)), (0, 0)))), jax.device_put(bias)
 
-    ‖x − y‖² = ‖x‖² − 2 (x·y − ½‖y‖²), so this is `match` on [x, 1] and [y, −½‖y‖²].
-    """
-    centre = references.mean(0)  # smaller norms, less cancellation
-    x, y = queries - centre, references - centre
-    x_one = np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
-    y_norm = np.concatenate([y, -0.5 * np.square(y).sum(1, keepdims=True)], axis=1)
-    nearest = match(x_one, y_norm, k)
-    squared = np.square(x).sum(1, keepdims=True) - 2 * nearest.scores
-    return Matches(np.sqrt(np.maximum(squared, 0)), nearest.indices)
+
+def _query_blocks(queries: np.ndarray) -> list[np.ndarray]:
+    """Blocks of one size, the last filled up with zeros, so that one program serves all."""
+    size = min(_QUERY_BLOCK, max(len(queries), 1))
+    padded = np.pad(queries, ((0, -len(queries) % size), (0, 0)))
+    return [padded[start : start + size] for start in range(0, len(padded), size)]

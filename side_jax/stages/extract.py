@@ -1,18 +1,27 @@
 """Stage 5, extract: for every λ, generate images and match them against training and held-out photos."""
 
+import functools
+import math
 from typing import Any
 
+import jax
 import numpy as np
+from etils import epath
+from jax.sharding import Mesh
 
-from side_jax.arrays import ImageStore, load_array, save_array
-from side_jax.extraction.descriptors import Descriptor, load_descriptor
-from side_jax.extraction.parts import scale_folder
-from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
-from side_jax.images import ImageSet
+from side_jax.arrays import ImageStore, read_rows, save_array
+from side_jax.distributed import barrier, broadcast, is_primary
+from side_jax.extraction.descriptors import load_descriptor
+from side_jax.extraction.parts import count_damaged, covered, drop_damaged, scale_folder
+from side_jax.extraction.references import ReferenceSet, place_references
+from side_jax.extraction.sweep import Sweep
+from side_jax.progress import Progress
 from side_jax.sampling import Sampler
-from side_jax.sharding import stage_key
+from side_jax.sharding import data_mesh, local_mesh, stage_key
 from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
 from side_jax.surrogate.classifier import read_classifier
+
+_REFERENCE_SHARE = 1 / 4  # of a device's memory may be references; more, and they are split over all devices
 
 
 def extract_spec(audit: Audit) -> dict[str, Any]:
@@ -34,58 +43,96 @@ def extract_request(audit: Audit) -> dict[str, Any]:
     return {"scales": audit.options.extract.scales, "num_images": audit.options.extract.num_images}
 
 
-def make_sampler(audit: Audit) -> Sampler:
-    """Image n at any λ, as the sweep generates it."""
+def make_sampler(audit: Audit, mesh: Mesh | None = None) -> Sampler:
+    """Image n at any λ, as the sweep generates it; on the devices of this process unless told otherwise."""
     options = audit.options.extract
     guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
-    size = min(options.batch_size, options.num_images)
+    # A batch is shared out over all devices: those of this process get their part of it.
+    share = (mesh or local_mesh()).size / jax.device_count()
+    size = math.ceil(min(options.batch_size, options.num_images) * share)
     key = stage_key(audit.options.seed, "extract")
-    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide)
+    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide, mesh)
 
 
 def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
-    """Equally many training and held-out images, for comparing the two."""
-    split = audit.split
-    return paired_subsets(len(split.train), len(split.heldout), audit.options.dataset.split_seed)
+    """Equally many training and held-out images, at random by the split's seed: positions, ascending."""
+    num_train, num_heldout = len(audit.split.train), len(audit.split.heldout)
+    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
+    size = min(num_train, num_heldout)
+    return np.sort(rng.permutation(num_train)[:size]), np.sort(rng.permutation(num_heldout)[:size])
 
 
-def image_store(audit: Audit, scale: float) -> ImageStore | None:
-    """Where the images of one λ are kept, if they are."""
+def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:
+    """Where the images of one λ are kept; `rows` of them to a chunk."""
     options, dataset = audit.options.extract, audit.options.dataset
-    if not options.save_images:
-        return None
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
     path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
-    return ImageStore(path, options.num_images, shape, min(options.batch_size, options.num_images))
+    return ImageStore(path, options.num_images, shape, rows)
 
 
-def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -> np.ndarray:
-    """Descriptors of real photos: computed once, the same for all methods."""
-    path = audit.workdir / "extract" / f"{name}_descriptors.zarr"
-    if not path.exists():
-        save_array(path, embed(images.images))
-    return load_array(path)
+def descriptor_path(audit: Audit, name: str) -> epath.Path:
+    """Descriptors of the real photos, "train" or "heldout": computed once, the same for all methods."""
+    return audit.workdir / "extract" / f"{name}_descriptors.zarr"
+
+
+def _sharded(audit: Audit, width: int) -> bool:
+    """Must the references be split over the devices of all processes?
+
+    Split, they need as little memory as can be, but every batch then waits for all processes.
+    """
+    options, train = audit.options.extract, audit.split.train
+    if options.references != "auto":
+        return options.references == "sharded"
+    stats = jax.local_devices()[0].memory_stats() or {}  # None on CPU
+    needed = 2 * len(train) * (4 * width + math.prod(train.images.shape[1:]))  # all, and those that are paired
+    return needed > _REFERENCE_SHARE * stats.get("bytes_limit", math.inf)
+
+
+def _reference_sets(audit: Audit, mesh: Mesh, sharded: bool) -> dict[str, ReferenceSet]:
+    """All training images, as many of them as there are held out, and those held out; sets without images left out."""
+    split, (in_train, in_heldout) = audit.split, paired_positions(audit)
+    sets = {"": ("train", np.arange(len(split.train))), "paired_": ("train", in_train)}
+    sets["heldout_"] = ("heldout", in_heldout)
+    placed = {}
+    for prefix, (name, chosen) in sets.items():
+        images = split.train if name == "train" else split.heldout
+        if len(chosen):
+            read = functools.partial(read_rows, descriptor_path(audit, name))
+            placed[prefix] = place_references(np.array(images.ids), read, images.images, chosen, mesh, sharded)
+    return placed
 
 
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
     embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
-    train = Reference.of(split.train, _descriptors(audit, "train", split.train, embed))
-    heldout = Reference.of(split.heldout, _descriptors(audit, "heldout", split.heldout, embed))
-    in_train, in_heldout = paired_positions(audit)
-    references = {"": train, "paired_": train.subset(in_train), "heldout_": heldout.subset(in_heldout)}
-    sampler = make_sampler(audit)
+    damaged = 0
+    if is_primary():
+        for name, images in (("train", split.train), ("heldout", split.heldout)):
+            if not descriptor_path(audit, name).exists():
+                save_array(descriptor_path(audit, name), embed(images.images))
+        damaged = count_damaged(folder, sum(drop_damaged(scale_folder(folder, scale)) for scale in options.scales))
+    barrier("extract: descriptors and parts")
+    # The same on all processes, whatever each of them would list by now.
+    missing = {scale: ~covered(scale_folder(folder, scale), options.num_images) for scale in options.scales}
+    missing = broadcast(missing)
+    sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
+    mesh = data_mesh() if sharded else local_mesh()
+    sampler = make_sampler(audit, mesh)
+    sweep = Sweep(
+        lambda scale: scale_folder(folder, scale),
+        sampler,
+        embed,
+        _reference_sets(audit, mesh, sharded),
+        sharded,
+        options.top_k,
+        options.bands[0][1],
+        options.save_images,
+        lambda scale: image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size),
+    )
     for scale in options.scales:
-        sweep_scale(
-            folder,
-            scale,
-            options.num_images,
-            sampler,
-            embed,
-            references,
-            options.top_k,
-            options.bands[0][1],
-            image_store(audit, scale),
-        )
-    return {"descriptor": embed.facts, "paired_images": len(in_train)}
+        left = int(missing[scale].sum())
+        with Progress(f"extract λ={scale:g}", options.num_images, options.num_images - left) as progress:
+            sweep(scale, missing[scale], progress)
+    barrier("extract: all parts")
+    return {"descriptor": embed.facts, "paired_images": len(paired_positions(audit)[0]), "damaged_parts": damaged}

@@ -1,5 +1,6 @@
 """Stage 6, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
 
+import functools
 import io
 from typing import Any
 
@@ -7,21 +8,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from side_jax.arrays import load_array
+from side_jax.arrays import load_array, read_rows
 from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_bytes, write_json
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
 from side_jax.evidence.table import RANDOM, table1
+from side_jax.extraction.columns import reference_columns
 from side_jax.extraction.descriptors import descriptor_facts
 from side_jax.extraction.parts import read_parts, scale_folder, with_descriptor
-from side_jax.extraction.sweep import Reference, reference_columns
+from side_jax.extraction.references import compare_photos, place_references
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Sheet, render
 from side_jax.sampling import Sampler
+from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
 from side_jax.stages.audit import Audit
-from side_jax.stages.extract import extract_request, make_sampler, paired_positions
+from side_jax.stages.extract import descriptor_path, extract_request, make_sampler, paired_positions
 
 
 def report_request(audit: Audit) -> dict[str, Any]:
@@ -165,11 +168,13 @@ _SCORES = ("ams", "ums", "ums_all")
 
 def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> dict[str, Any]:
     """Held-out photos matched against training photos: how alike two real photos are that nothing copied."""
-    options, split, folder = audit.options.extract, audit.split, audit.workdir / "extract"
-    photos = split.heldout[in_heldout].images
-    descriptors = load_array(folder / "heldout_descriptors.zarr")[in_heldout]
-    train = Reference.of(split.train, load_array(folder / "train_descriptors.zarr")).subset(in_train)
-    columns = reference_columns(photos, descriptors, train, options.top_k, options.bands[0][1], "")
+    options, split = audit.options.extract, audit.split
+    descriptors = read_rows(descriptor_path(audit, "heldout"), in_heldout)
+    read = functools.partial(read_rows, descriptor_path(audit, "train"))
+    train = place_references(np.array(split.train.ids), read, split.train.images, in_train, local_mesh(), False)
+    photos = split.heldout.images[in_heldout]
+    found = compare_photos(photos, descriptors, train, options.top_k, options.bands[0][1])
+    columns = reference_columns(found, train.ids, options.top_k)
     scores = Scores.from_table(pa.table(columns), "", list(train.ids))
     return summarize(scores, options.bands) | {"best": np.round(scores.best, 4)}
 
@@ -213,7 +218,7 @@ def _sheets(audit: Audit, tables: dict[float, pa.Table], metrics: dict[str, Any]
     top = audit.options.extract.bands[-1][0]
     guided = [row for row in metrics["scales"] if row["scale"] > 0]
     best = [max(guided, key=lambda row: row["train"]["bands"][top]["ams"]["value"])["scale"]] if guided else []
-    sampler = None if audit.options.extract.save_images else make_sampler(audit)
+    sampler = None if audit.options.extract.save_images == "all" else make_sampler(audit)
     sheets = []
     for scale in [s for s in tables if s == 0] + best:
         table = tables[scale]

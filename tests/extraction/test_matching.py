@@ -1,9 +1,11 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import side_jax
 from side_jax.extraction import matching
-from side_jax.extraction.matching import match, matches_above, nearest_l2
+from side_jax.extraction.matching import match, matches_above
 
 
 def plain_match(queries, references, k):
@@ -28,34 +30,49 @@ def test_equals_a_plain_search(vectors):
 def test_block_sizes_change_nothing(vectors, monkeypatch):
     whole = match(*vectors, 5)
     monkeypatch.setattr(matching, "_QUERY_BLOCK", 7)
-    monkeypatch.setattr(matching, "_REFERENCE_BLOCK", 11)
+    monkeypatch.setattr(matching, "_MAX_BLOCK", 11)
+    matching._search_block.clear_cache()
     blocked = match(*vectors, 5)
+    matching._search_block.clear_cache()
     np.testing.assert_array_equal(blocked.indices, whole.indices)
     np.testing.assert_allclose(blocked.scores, whole.scores, rtol=1e-6)
 
 
 @pytest.mark.parametrize("block", [2, 3, 100])
 def test_ties_go_to_the_lower_index(block, monkeypatch):
-    monkeypatch.setattr(matching, "_REFERENCE_BLOCK", block)
+    monkeypatch.setattr(matching, "_MAX_BLOCK", block)
+    matching._search_block.clear_cache()
     references = np.eye(2, dtype=np.float32)[[1, 0, 0, 1, 0, 1]]
     found = match(np.array([[1, 0], [0, 1]], np.float32), references, 4)
+    matching._search_block.clear_cache()
     np.testing.assert_array_equal(found.indices, [[1, 2, 4, 0], [0, 3, 5, 1]])
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+@pytest.mark.parametrize("columns", [1, 63, 64, 1000, 4097])
+def test_top_k_is_laxs_with_many_ties(columns, k):
+    scores = np.random.default_rng(columns).integers(0, 5, (6, columns)).astype(np.float32)
+    k = min(k, columns)
+    for ours, theirs in zip(matching.top_k(jnp.asarray(scores), k), jax.lax.top_k(scores, k), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_all_above_a_threshold_are_listed(vectors):
     queries, references = vectors
     scores = queries @ references.T
     for row, (indices, found) in zip(scores, matches_above(queries, references, 2.0), strict=True):
-        np.testing.assert_array_equal(indices, np.flatnonzero(row >= 2.0))
-        np.testing.assert_allclose(found, row[row >= 2.0], rtol=1e-5)
+        np.testing.assert_array_equal(np.sort(indices), np.flatnonzero(row >= 2.0))
+        np.testing.assert_allclose(found, -np.sort(-row[row >= 2.0]), rtol=1e-5)
 
 
-def test_l2_neighbours_equal_a_plain_search(vectors):
-    queries, references = vectors
-    distances = np.linalg.norm(queries[:, None].astype(np.float64) - references[None], axis=-1)
-    found = nearest_l2(queries, references, 5)
-    np.testing.assert_array_equal(found.indices, np.argsort(distances, axis=1)[:, :5])
-    np.testing.assert_allclose(found.scores, np.sort(distances, axis=1)[:, :5], rtol=1e-4)
+def test_lists_are_exact_however_long():
+    """Far more than the first attempt keeps: its length grows until everything fits."""
+    queries = np.array([[1.0], [-1.0]], np.float32)
+    references = np.arange(1000, dtype=np.float32)[:, None]
+    (long, scores), (short, _) = matches_above(queries, references, 100.0)
+    np.testing.assert_array_equal(long, np.arange(999, 99, -1))
+    np.testing.assert_array_equal(scores, np.arange(999, 99, -1))
+    assert len(short) == 0
 
 
 @pytest.mark.parametrize("k", [0, 71])

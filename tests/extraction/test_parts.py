@@ -5,28 +5,42 @@ import pyarrow.parquet as pq
 import pytest
 from etils import epath
 
-from side_jax.extraction.parts import SCHEMA, read_parts, scale_folder, write_part
-from side_jax.extraction.sweep import Reference, paired_subsets, reference_columns
+from side_jax.extraction.columns import reference_columns
+from side_jax.extraction.parts import (
+    REFERENCES,
+    SCHEMA,
+    count_damaged,
+    covered,
+    drop_damaged,
+    read_parts,
+    scale_folder,
+    write_part,
+)
+from side_jax.extraction.references import compare_photos, place_references
+from side_jax.sharding import local_mesh
 
 FACTS = {"name": "sscd", "weights": "w.pt", "sha256": "ab" * 32, "preprocessing": "square_320"}
 
 
 @pytest.fixture
 def columns(image_set):
-    """Makes the columns of a batch of rows."""
-    images = image_set(30, size=4)
-    reference = Reference.of(images, np.eye(30, 16, dtype=np.float32))
+    """Makes the columns of a batch of rows: of 30 real images, whose descriptors are rows of a 30 x 16 identity."""
+    images, descriptors = image_set(30, size=4), np.eye(30, 16, dtype=np.float32)
+    everything = np.arange(30)
+    real = place_references(
+        np.array(images.ids), lambda rows: descriptors[rows], images.images, everything, local_mesh(), False
+    )
 
     def make(indices):
-        batch = images[np.array(indices) % 30].images
+        rows = np.array(indices) % 30
+        found = compare_photos(images.images[rows], descriptors[rows], real, 3, 0.5)
         table = {
-            "scale": np.full(len(indices), 3.0, np.float32),
+            "scale": np.full(len(rows), 3.0, np.float32),
             "index": np.array(indices),
-            "label": [1] * len(indices),
+            "label": np.ones(len(rows), np.int32),
         }
-        for prefix in ("", "paired_", "heldout_"):
-            descriptors = np.eye(30, 16, dtype=np.float32)[np.array(indices) % 30]
-            table |= reference_columns(batch, descriptors, reference, 3, 0.5, prefix)
+        for prefix in REFERENCES:
+            table |= {prefix + name: column for name, column in reference_columns(found, real.ids, 3).items()}
         return table
 
     return make
@@ -59,7 +73,7 @@ def test_overlapping_parts_count_once(tmp_path, columns):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one byte"])
-def test_damaged_part_is_deleted_and_reported(tmp_path, columns, caplog, damage):
+def test_damaged_part_is_not_read_and_is_dropped_to_be_made_again(tmp_path, columns, caplog, damage):
     folder = epath.Path(tmp_path)
     write_part(folder, columns([0, 1]), FACTS)
     write_part(folder, columns([2, 3]), FACTS)
@@ -71,8 +85,17 @@ def test_damaged_part_is_deleted_and_reported(tmp_path, columns, caplog, damage)
         data[len(data) // 2] ^= 1
     part.write_bytes(bytes(data))
     assert read_parts(folder)["index"].to_pylist() == [0, 1]
-    assert not part.exists()
+    assert part.exists()
+    np.testing.assert_array_equal(covered(folder, 5), [True] * 4 + [False])
+    assert drop_damaged(folder) == 1
     assert f"{part.name} is damaged" in caplog.text
+    np.testing.assert_array_equal(covered(folder, 5), [True] * 2 + [False] * 3)
+    assert drop_damaged(folder) == 0
+
+
+def test_damaged_parts_are_counted_over_interruptions(tmp_path):
+    folder = epath.Path(tmp_path)
+    assert [count_damaged(folder, more) for more in (0, 2, 0, 1)] == [0, 2, 2, 3]
 
 
 def test_no_parts_are_no_rows(tmp_path):
@@ -82,19 +105,3 @@ def test_no_parts_are_no_rows(tmp_path):
 def test_folder_names_sort_by_scale():
     names = [scale_folder(epath.Path("x"), scale).name for scale in (0.0, 0.5, 9.0, 10.0)]
     assert names == ["scale=00.00", "scale=00.50", "scale=09.00", "scale=10.00"] == sorted(names)
-
-
-def test_empty_reference_leaves_empty_columns(image_set):
-    images = image_set(4)
-    nothing = Reference.of(images[np.zeros(0, int)], np.zeros((0, 16), np.float32))
-    columns = reference_columns(images.images, np.zeros((4, 16), np.float32), nothing, 3, 0.5, "heldout_")
-    assert columns["heldout_ids"] == [[], [], [], []]
-    assert columns["heldout_carlini_ratio"] == [None] * 4
-
-
-def test_paired_subsets_are_equally_large_and_by_seed():
-    train, heldout = paired_subsets(10, 4, 0)
-    assert len(train) == len(heldout) == 4
-    np.testing.assert_array_equal(heldout, np.arange(4))
-    np.testing.assert_array_equal(train, paired_subsets(10, 4, 0)[0])
-    assert train.tolist() != paired_subsets(10, 4, 1)[0].tolist()
