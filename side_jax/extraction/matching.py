@@ -186,8 +186,10 @@ def matches_above(queries: np.ndarray, references: np.ndarray, threshold: float)
     lists: list[tuple[np.ndarray, np.ndarray]] = []
     for block in _query_blocks(queries):
         k = list_length(0, len(references))
-        while (found := _search_block(block, vectors, bias, k=k, threshold=threshold)).count.max() > k:
+        found = _search_block(block, vectors, bias, k=k, threshold=threshold)
+        while found.above.max() > k:
             k = list_length(int(found.above.max()), len(references))
+            found = _search_block(block, vectors, bias, k=k, threshold=threshold)
         rows = zip(*(np.asarray(part) for part in found), strict=True)
         lists += [(indices[:above], scores[:above]) for scores, indices, above in rows]
     return lists[: len(queries)]
