@@ -71,8 +71,21 @@ def top_k(scores: Float[Array, "n m"], k: int) -> tuple[Float[Array, "n k"], Int
     return best, jnp.take_along_axis(chosen, places // _GROUP, axis=1) * _GROUP + places % _GROUP
 
 
+def gathered(rows: jax.Array, axis: str | None) -> jax.Array:
+    """Rows of all devices of a mesh axis, in order; without an axis as they are."""
+    return rows if axis is None else lax.all_gather(rows, axis, tiled=True)
+
+
+def own(rows: jax.Array, axis: str | None) -> jax.Array:
+    """Those rows of what was `gathered` that are this device's."""
+    if axis is None:
+        return rows
+    size = len(rows) // lax.axis_size(axis)
+    return lax.dynamic_slice_in_dim(rows, lax.axis_index(axis) * size, size)
+
+
 def search(
-    queries: Float[Array, "n d"],
+    queries: Num[Array, "n d"],
     references: Num[Array, "m d"],
     bias: Float[Array, " m"],
     k: int,
@@ -83,29 +96,28 @@ def search(
     """The k references of each query with the highest x·y + bias. Exact; never holds [N, M].
 
     Args:
-      queries: float32 [N, D]. With `axis`, those of this device.
-      references: [M, D], `padded_rows` of them: float32, or uint8 pixels, which stand for y/255 − centre. With `axis`,
-        this device's share, in order of device.
+      queries: float32 [N, D]; `gathered`, with `axis`.
+      references: float32 [M, D], `padded_rows` of them. With `axis`, this device's share, in order of device.
       bias: [M], added to the scores; −∞ for a row that is only padding.
       k: 1 … number of references that are no padding.
       threshold: what `above` counts.
-      centre: [D], for pixels.
-      axis: mesh axis over which references are sharded, inside `shard_map`. Queries are gathered, each device searches
-        its share for all of them, and every query's candidates go back to its device and are merged there.
+      centre: [D]. Queries and references are then uint8 pixels, which stand for x/255 − centre.
+      axis: mesh axis over which references are sharded, inside `shard_map`. Each device searches its share for all
+        queries; every query's candidates go back to its device and are merged there.
 
     Returns:
-      Best first. Equal scores in order of index, whatever the blocks and shards.
+      Best first, for the queries of this device. Equal scores in order of index, whatever the blocks and shards.
     """
     if axis is None:
         return _search(queries, references, bias, k, threshold, centre, jnp.zeros((), jnp.int32))
-    everyone = lax.all_gather(queries, axis, tiled=True)  # [N · devices, D]
     first = lax.axis_index(axis) * jnp.int32(len(references))
-    found = _search(everyone, references, bias, min(k, len(references)), threshold, centre, first)
+    found = _search(queries, references, bias, min(k, len(references)), threshold, centre, first)
+    size = len(queries) // lax.axis_size(axis)
 
     def home(rows: jax.Array) -> jax.Array:
-        """[N · devices, k] from one shard -> [N, devices · k] from all: in order of shard, so of index."""
-        rows = lax.all_to_all(rows.reshape(-1, len(queries), rows.shape[1]), axis, 0, 0)
-        return jnp.moveaxis(rows, 0, 1).reshape(len(queries), -1)
+        """[N, k] from one shard -> [size, devices · k] from all: in order of shard, so of index."""
+        rows = lax.all_to_all(rows.reshape(-1, size, rows.shape[1]), axis, 0, 0)
+        return jnp.moveaxis(rows, 0, 1).reshape(size, -1)
 
     scores, places = top_k(home(found.scores), k)
     indices = jnp.take_along_axis(home(found.indices), places, axis=1)
@@ -128,6 +140,8 @@ def _search(
             return jax.tree.map(lambda rows: rows[0], found)
 
         return lax.map(alone, queries, batch_size=_QUERY_BLOCK)
+    if centre is not None:
+        queries = queries.astype(jnp.float32) / 255 - centre[None]
     rows, width = references.shape
     block = block_rows(rows, width)
     blocks = references.reshape(-1, block, width), bias.reshape(-1, block)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, UInt8
 
-from side_jax.extraction.matching import list_length, padded_rows, search
+from side_jax.extraction.matching import list_length, own, padded_rows, search
 from side_jax.sharding import local_mesh, replicate
 
 NEIGHBOURS = 50  # Carlini et al.'s n
@@ -139,18 +139,21 @@ def compare(
     """Images against one reference set. Pure; inside `shard_map` if the set is sharded over `axis`.
 
     Args:
-      images: uint8 [N, H, W, C].
-      descriptors: theirs, float32 [N, D].
+      images: uint8 [N, H, W, C]; `gathered`, with `axis`.
+      descriptors: theirs, float32 [N, D]; as the images.
       references: the set.
       size: M.
       k: length of the lists, 1 … M.
       threshold: what `above` counts.
       axis: as in `search`.
+
+    Returns:
+      For the images of this device.
     """
     found = search(descriptors, references.descriptors, references.bias, k, threshold, None, axis)
-    x = images.reshape(images.shape[0], -1).astype(jnp.float32) / 255 - references.centre[None]
-    neighbours = min(NEIGHBOURS, size)
-    near = search(x, references.pixels, references.half_norms, neighbours, np.inf, references.centre, axis)
+    pixels, neighbours = images.reshape(images.shape[0], -1), min(NEIGHBOURS, size)
+    near = search(pixels, references.pixels, references.half_norms, neighbours, np.inf, references.centre, axis)
+    x = own(pixels, axis).astype(jnp.float32) / 255 - references.centre[None]
     squared = jnp.square(x).sum(1, keepdims=True) - 2 * near.scores
     return Comparison(*found, jnp.sqrt(jnp.maximum(squared, 0)), near.indices[:, 0])
 

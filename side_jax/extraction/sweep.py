@@ -23,7 +23,7 @@ from side_jax import preemption
 from side_jax.arrays import ImageStore
 from side_jax.extraction.columns import empty_columns, reference_columns
 from side_jax.extraction.descriptors import Descriptor
-from side_jax.extraction.matching import Found, list_length, search
+from side_jax.extraction.matching import Found, gathered, list_length, search
 from side_jax.extraction.parts import REFERENCES, write_part
 from side_jax.extraction.references import Comparison, References, ReferenceSet, compare, layout
 from side_jax.progress import Progress
@@ -81,16 +81,17 @@ def extract_batch(
 ) -> Batch:
     """Sample → descriptor → match, for images by index: uint32 [N], split over the mesh.
 
-    Devices exchange nothing but, where references are sharded, descriptors and candidates, after the last step of the
-    sampler; and the longest list.
+    Devices exchange nothing but the length of the longest list and, where references are sharded, images, descriptors
+    and candidates, after the sampler's last step.
     """
 
     def shard(weights: Weights, variables: Any, references: dict[str, References], indices: Any, lam: Any) -> Batch:
         drawn = jnp.full(indices.shape, DRAWN, jnp.int32)
         images, labels = generate(program.recipe, weights, indices, drawn, lam)
         descriptors = program.embed(variables, images)
+        everyone = gathered(images, program.axis), gathered(descriptors, program.axis)
         found = {
-            prefix: compare(images, descriptors, references[prefix], size, k, program.threshold, program.axis)
+            prefix: compare(*everyone, references[prefix], size, k, program.threshold, program.axis)
             for prefix, size, k in program.sets
         }
         longest = {prefix: lax.pmax(rows.above.max(), "data") for prefix, rows in found.items()}
@@ -114,7 +115,8 @@ def _longer_lists(descriptors: jax.Array, references: References, *, k: int, pro
     """The lists again, k long."""
 
     def shard(descriptors: jax.Array, references: References) -> Found:
-        return search(descriptors, references.descriptors, references.bias, k, program.threshold, None, program.axis)
+        everyone = gathered(descriptors, program.axis)
+        return search(everyone, references.descriptors, references.bias, k, program.threshold, None, program.axis)
 
     many = PartitionSpec("data")
     specs = (many, layout(program.sharded))
