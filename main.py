@@ -21,11 +21,8 @@ _FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherw
 
 def main(arguments: list[str]) -> int:
     """0 done, or stopped by SIGTERM; 1 a stage could not go on; 2 bad input; 130 interrupted."""
-    try:
-        with preemption.watch():
-            return _main(arguments)
-    except preemption.Preempted:
-        return 0
+    with preemption.watch():
+        return _main(arguments)
 
 
 def _main(arguments: list[str]) -> int:

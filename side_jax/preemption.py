@@ -8,15 +8,17 @@ on disk is written atomically, and only the current batch is lost.
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 GRACE_SECONDS = 8.0  # from SIGTERM to the end, whatever happens; the contract of the command line is 10
 STOPPED = "stopped by SIGTERM; resume with the same command"
 
 _requested = threading.Event()
-_said = threading.Lock()
+_ending = threading.Lock()
 
 
 class Preempted(BaseException):
@@ -36,11 +38,10 @@ def check() -> None:
 
 @contextlib.contextmanager
 def watch() -> Iterator[None]:
-    """Within, SIGTERM makes `requested` true, and the process ends with status 0 about 8 seconds later at the latest.
+    """Within, SIGTERM makes `requested` true; `Preempted`, or 8 seconds after it, end the process with status 0.
 
-    That holds after the block too: threads of other libraries cannot keep a process alive that was asked to stop.
-    Without a SIGTERM all is as before afterwards. Outside the main thread, where Python allows no signal handlers,
-    nothing is watched.
+    A block that is left in another way after a SIGTERM has the rest of the time to end the process. Without a SIGTERM
+    all is as before afterwards. Outside the main thread, where Python allows no signal handlers, nothing is watched.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,10 +56,8 @@ def watch() -> Iterator[None]:
     try:
         yield
     except Preempted:
-        _requested.set()
-        signal.raise_signal(signal.SIGTERM)  # if it was another process that was asked, this one has no more time
-        _say()
-        raise
+        sys.stdout.flush()
+        _end()
     finally:
         if not requested():  # a second SIGTERM while the process ends is nothing new
             signal.set_wakeup_fd(previous_end)
@@ -69,22 +68,24 @@ def watch() -> Iterator[None]:
 
 def _wait(read_end: int) -> None:
     """Waits for SIGTERM, or for the pipe to be closed; ends a process that is still there after its time."""
-    try:
-        while (signals := os.read(read_end, 64)) and signal.SIGTERM not in signals:
-            pass
-    finally:
-        os.close(read_end)
+    while (signals := os.read(read_end, 64)) and signal.SIGTERM not in signals:
+        pass
     if not signals:
+        os.close(read_end)
         return
     _requested.set()
     time.sleep(GRACE_SECONDS)
+    _end()
+
+
+def _end() -> NoReturn:
+    """Prints the line, once, and ends the process at once.
+
+    Not by `sys.exit`: threads of TensorFlow, Orbax and XLA would be waited for, for seconds or for ever. Nor through
+    `sys.stderr`, whose lock another thread may hold.
+    """
     try:
-        _say()
+        if _ending.acquire(timeout=1):  # never released
+            os.write(2, f"\n{STOPPED}\n".encode())
     finally:
         os._exit(0)
-
-
-def _say() -> None:
-    """Prints the line, once. Not through `sys.stderr`, whose lock the main thread may hold."""
-    if _said.acquire(blocking=False):
-        os.write(2, f"\n{STOPPED}\n".encode())
