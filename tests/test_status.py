@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from etils import epath
 
 from configs import smoke
 from side_jax import status
@@ -38,10 +39,8 @@ def test_four_hundred_thousand_parts_are_counted_exactly():
 
 
 def test_name_that_the_sweep_gives_a_part_is_understood(tmp_path):
-    lists = {"ids": [], "scores": [], "in_band": [], "in_band_scores": []}
-    columns = {name: [lists.get(name.split("_", 1)[-1] if "_" in name else name)] * 5 for name in SCHEMA.names}
-    columns |= {"scale": [2.0] * 5, "index": np.arange(3, 8), "label": [0] * 5}
-    write_part(tmp_path, {name: columns[name] for name in SCHEMA.names}, {})
+    columns = {name: [None] * 5 for name in SCHEMA.names} | {"index": np.arange(3, 8)}
+    write_part(epath.Path(tmp_path), columns, {})
     (path,) = tmp_path.iterdir()
     assert status.images_done([path.name], 100) == 5
 
