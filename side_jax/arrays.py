@@ -7,6 +7,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
+from side_jax import preemption
 from side_jax.artifacts import AuditError, read_json, write_atomic, write_json
 from side_jax.progress import Progress
 
@@ -82,8 +83,9 @@ def fill(store: ImageStore, progress: epath.Path, count: int, sampler: Callable[
     What is on disk survives any interruption: the file is moved into place only after its images are written.
     """
     done = int(read_json(progress)["done"]) if progress.exists() else 0
-    with Progress(progress.parent.name, count, done) as bar:
+    with Progress(progress.parent.name, count, done, logs=progress.parent / "logs") as bar:
         for indices, images in sampler(np.arange(done, count)):
             store.write(indices, images)
             write_json(progress, {"done": int(indices[-1]) + 1})
             bar.update(len(indices))
+            preemption.check()
