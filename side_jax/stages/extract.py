@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from side_jax.arrays import ImageStore, load_array, save_array
+from side_jax.arrays import ImageStore, array_exists, load_array, save_array
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import scale_folder
 from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
@@ -62,7 +62,7 @@ def image_store(audit: Audit, scale: float) -> ImageStore | None:
 def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -> np.ndarray:
     """Descriptors of real photos: computed once, the same for all methods."""
     path = audit.workdir / "extract" / f"{name}_descriptors.zarr"
-    if not path.exists():
+    if not array_exists(path):
         save_array(path, embed(images.images))
     return load_array(path)
 
