@@ -60,6 +60,7 @@ def check_workdir(root: epath.Path) -> None:
 
         bucket, _, key = text.removeprefix("gs://").partition("/")
         list(storage.Client().list_blobs(bucket, prefix=key, max_results=1, timeout=20, retry=None))
+        root.exists()  # by gcsfs, as artifacts are read
     except ImportError as error:
         raise ValueError(f"workdir {text!r} needs gcsfs: pip install 'side_jax[gcs]'") from error
     except Exception as error:  # of google.auth, google.api_core or requests, which have no common base
@@ -73,7 +74,10 @@ def check_workdir(root: epath.Path) -> None:
 def write_bytes(path: epath.Path, data: bytes) -> None:
     """Atomically writes `data`: one PUT to an object store; locally a temporary name, flushed and moved into place."""
     if not is_local(path):
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except Exception as error:  # of gcsfs, aiohttp or google.auth; it has tried again for a while
+            raise AuditError(f"{path} cannot be written ({error}); the same command resumes") from error
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"

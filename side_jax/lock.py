@@ -96,7 +96,7 @@ class Owner:
 
 
 def _machine() -> str:
-    """This boot of this kernel, and the PID namespace: containers have the PIDs, and often the host name, of others."""
+    """Boot of the kernel, and PID namespace: containers have the PIDs, and often the host name, of others."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:  # no Linux: only the heartbeat tells
@@ -156,25 +156,25 @@ class Lock:
         watched, until = None, 0.0
         while True:
             found = self._store.read(LOCK).result()
-            generation = found.stamp.generation
-            if found.state == "value":
-                owner = Owner.read(found.value)
-                alive = owner.alive() if owner else None
-                if alive or (alive is None and watched not in (None, generation)):
-                    raise WorkdirLocked(
-                        f"{self._name} is in use by another run ({owner or 'its lock is damaged, but renewed'}); wait"
-                        " for it, or use another --workdir"
-                    )
-                if alive is None and watched is None:
-                    watched, until = generation, time.monotonic() + self._patience
-                    text = "%s is locked by another run (%s); watching up to %.0f s for its sign of life"
-                    _log.warning(text, self._name, owner or "its lock is damaged", self._patience)
-                if alive is None and time.monotonic() < until:
-                    time.sleep(self._heartbeat / 5)
-                    continue
-                _log.warning("%s: lock taken over from a run that is gone (%s)", self._name, owner or "damaged lock")
+            generation, taken = found.stamp.generation, found.state == "value"
+            owner = Owner.read(found.value) if taken else None
+            name = owner or "its lock is damaged"
+            alive = owner.alive() if owner else None
+            if taken and (alive or (alive is None and watched not in (None, generation))):
+                raise WorkdirLocked(
+                    f"{self._name} is in use by another run ({name}); wait for it, or use another --workdir"
+                )
+            if taken and alive is None and watched is None:
+                watched, until = generation, time.monotonic() + self._patience
+                text = "%s is locked by another run (%s); watching up to %g s for a sign of life"
+                _log.warning(text, self._name, name, self._patience)
+            if taken and alive is None and time.monotonic() < until:
+                time.sleep(self._heartbeat / 5)
+                continue
             stamp = self._store.write(LOCK, self._content(), if_equal=generation).result()
             if stamp.generation:  # else somebody was faster
+                if taken:
+                    _log.warning("%s: taken over from a run that is gone (%s)", self._name, name)
                 return stamp.generation
 
     def _content(self) -> bytes:

@@ -10,8 +10,8 @@ from side_jax.artifacts import is_local
 class ScalarLog:
     """Writes scalars by step to a folder that TensorBoard reads.
 
-    TensorFlow's writer has its own way to a bucket, with credentials and endpoint of its own. So for a workdir there the
-    file of events is written locally, and copied at every flush.
+    TensorFlow's writer has its own way to a bucket, with credentials and endpoint of its own. So for a workdir in a
+    bucket the file of events is written locally, and copied at every flush.
 
     Args:
       folder: in the workdir; each log is a new file in it.

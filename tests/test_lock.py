@@ -70,7 +70,9 @@ def write_lock(workdir, **changes):
 def test_second_run_is_refused_and_told_who_has_it(workdir, holder):
     process = holder()
     since = json.loads((workdir / LOCK).read_text())["since"]
-    expected = rf"{workdir} is in use by another run \(host .+, pid {process.pid}, since {re.escape(since)}\); wait for it"
+    expected = (
+        rf"{workdir} is in use by another run \(host .+, pid {process.pid}, since {re.escape(since)}\); wait for it"
+    )
     with pytest.raises(WorkdirLocked, match=expected), workdir_lock(workdir, patience=FOREVER):
         pass
     assert process.poll() is None
@@ -115,8 +117,8 @@ def test_owner_on_another_machine_without_a_heartbeat_is_replaced(workdir, caplo
     with workdir_lock(workdir, heartbeat=0.1, patience=0.5):
         assert json.loads((workdir / LOCK).read_text())["token"] != owner.token
     assert caplog.messages == [
-        f"{workdir} is locked by another run ({owner}); watching up to 0 s for its sign of life",
-        f"{workdir}: lock taken over from a run that is gone ({owner})",
+        f"{workdir} is locked by another run ({owner}); watching up to 0.5 s for a sign of life",
+        f"{workdir}: taken over from a run that is gone ({owner})",
     ]
 
 
@@ -143,7 +145,7 @@ def test_damaged_lock_is_watched_and_replaced(tmp_path, caplog, content):
     (tmp_path / LOCK).write_bytes(content)
     with workdir_lock(epath.Path(tmp_path), heartbeat=0.1, patience=0.3):
         pass
-    assert caplog.messages[-1].endswith("lock taken over from a run that is gone (damaged lock)")
+    assert caplog.messages[-1].endswith(": taken over from a run that is gone (its lock is damaged)")
 
 
 @pytest.mark.parametrize("workdir", ["local"], indirect=True)  # fake-gcs-server lets every write through
@@ -205,8 +207,24 @@ def test_of_many_that_come_at_once_one_is_let_in(tmp_path, monkeypatch, kind):
         assert store.read(LOCK).result().state == "missing"
 
 
-def test_what_a_kill_left_half_written_is_cleared_away(tmp_path):
-    """Nothing else is: neither finished artifacts, nor files of a run in a workdir below."""
+def test_file_that_a_kill_left_half_written_is_cleared_away(tmp_path):
+    script = "import sys; from etils import epath; from side_jax.artifacts import write_bytes\n"
+    script += "while True: write_bytes(epath.Path(sys.argv[1]), bytes(1 << 24))"
+    leftovers = []
+    while not leftovers:
+        process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "big")], cwd=ROOT)
+        while not list(tmp_path.glob(".big.*.tmp")):
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        leftovers = list(tmp_path.glob(".big.*.tmp"))
+    with workdir_lock(epath.Path(tmp_path)):
+        assert not list(tmp_path.glob(".big.*"))
+
+
+def test_nothing_but_temporary_files_is_cleared_away(tmp_path):
+    """Not finished artifacts, nor what another run writes in a workdir below this one."""
     kept = ("metrics.json", "extract/part-0.parquet", "nested/lock.json", "nested/.metrics.json.0123abcd.tmp", ".x.tmp")
     swept = (
         ".metrics.json.0123abcd.tmp",
