@@ -171,7 +171,10 @@ def fit(
     import orbax.checkpoint as ocp
 
     saving = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-    with ocp.CheckpointManager(absolute(directory / "checkpoints"), options=saving) as checkpoints:
+    with (
+        ocp.CheckpointManager(absolute(directory / "checkpoints"), options=saving) as checkpoints,
+        contextlib.closing(ScalarLog(directory / "logs")) as writer,
+    ):
         latest = checkpoints.latest_step()
         state = replicate(state)
         if latest is not None:
@@ -179,7 +182,6 @@ def fit(
         clock = directory / "time.json"
         seconds = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
         started = time.perf_counter() - seconds
-        writer = ScalarLog(directory / "logs")
         frozen = replicate(frozen)
         pending: list[dict[str, jax.Array]] = []
         with _progress(options, int(state.step), name) as progress:
@@ -200,7 +202,6 @@ def fit(
                     writer.flush()
                     seconds = round(time.perf_counter() - started, 1)
                     write_json(clock, {"seconds": seconds})
-        writer.close()
     return state, seconds
 
 

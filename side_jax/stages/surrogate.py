@@ -1,5 +1,6 @@
 """Stages 2 to 4: synthesize images, label them, distil the labels into a guide."""
 
+import contextlib
 import io
 import zipfile
 from typing import Any
@@ -204,7 +205,6 @@ def _train_guide(
 
 def _log_agreement(folder: epath.Path, agreement: dict[int, float]) -> None:
     """One TensorBoard curve: agreement with the teacher (vertical) by timestep t (in place of the step)."""
-    writer = ScalarLog(folder / "logs" / "agreement")
-    for t, share in agreement.items():
-        writer.write_scalars(t, {"teacher_agreement_by_timestep": share})
-    writer.close()
+    with contextlib.closing(ScalarLog(folder / "logs" / "agreement")) as writer:
+        for t, share in agreement.items():
+            writer.write_scalars(t, {"teacher_agreement_by_timestep": share})
