@@ -13,7 +13,9 @@ from side_jax import pipeline, preemption, status
 from side_jax.artifacts import AuditError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go, e.g. runs/orl. Its parent must exist.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where artifacts go: runs/orl, gs://bucket/orl. Parent or bucket must exist."
+)
 _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run.")
 _STATUS = flags.DEFINE_bool("status", False, "Print where every stage of --workdir stands, and start nothing.")
 _FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherwise, work in a new folder beside it.")

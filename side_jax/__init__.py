@@ -10,6 +10,7 @@ The public API; everything is imported on first use, so that `import side_jax` c
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from side_jax.sampling import sample as sample
     from side_jax.stages.audit import load_target as load_target
     from side_jax.surrogate.classifier import load_classifier as load_classifier
+
+# gs:// through gcsfs, which takes credentials and endpoint as Google's own library does. Without its cache of listings:
+# TensorStore, Orbax and other processes write beside it.
+os.environ.setdefault("EPATH_USE_TF", "0")
+os.environ.setdefault("FSSPEC_GCS_USE_LISTINGS_CACHE", "")
 
 _HOME = {
     "ImageSet": "side_jax.images",

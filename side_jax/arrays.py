@@ -1,4 +1,4 @@
-"""Image arrays on disk: tensorstore zarr, written batch by batch, resumed where they stopped."""
+"""Arrays as TensorStore zarr, on disk or in a bucket; those of images are written batch by batch and resumed."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,29 +8,32 @@ import tensorstore as ts
 from etils import epath
 
 from side_jax import preemption
-from side_jax.artifacts import AuditError, read_json, write_atomic, write_json
+from side_jax.artifacts import AuditError, kvstore, read_json, write_json
 from side_jax.progress import Progress
 
+_METADATA = ".zarray"
 ImageBatches = Iterator[tuple[np.ndarray, np.ndarray]]  # (indices, uint8 [N, H, W, C])
 
 
 def _open(path: epath.Path, **options: Any) -> ts.TensorStore:
-    text = str(path)
-    bucket, _, key = text.removeprefix("gs://").partition("/")
-    store = {"driver": "gcs", "bucket": bucket, "path": key} if text.startswith("gs://") else None
-    return ts.open({"driver": "zarr", "kvstore": store or {"driver": "file", "path": text}}, **options).result()
+    return ts.open({"driver": "zarr", "kvstore": kvstore(path)}, **options).result()
+
+
+def array_exists(path: epath.Path) -> bool:
+    """Is there an array at `path`? A folder alone, or chunks, is what a kill leaves."""
+    return (path / _METADATA).exists()
 
 
 def save_array(path: epath.Path, array: np.ndarray, chunk_rows: int = 4096) -> None:
-    """Atomically writes `array`, in chunks of `chunk_rows` along the first axis."""
+    """Writes `array`, in chunks of `chunk_rows` along the first axis; atomically, as its metadata come last.
+
+    A folder cannot be moved into place in an object store. What is there is replaced.
+    """
+    path.rmtree(missing_ok=True)
     chunks = [min(chunk_rows, max(len(array), 1)), *array.shape[1:]]
-    layout = ts.ChunkLayout(read_chunk_shape=chunks)
-    shape, dtype = array.shape, array.dtype
-
-    def write(temporary: epath.Path) -> None:
-        _open(temporary, dtype=dtype, shape=shape, chunk_layout=layout, create=True).write(array).result()
-
-    write_atomic(path, write)
+    layout = {"dtype": array.dtype, "shape": array.shape, "chunk_layout": ts.ChunkLayout(read_chunk_shape=chunks)}
+    _open(path, open=True, create=True, assume_metadata=True, **layout).write(array).result()  # writes no metadata
+    _open(path, create=True, **layout)
 
 
 def load_array(path: epath.Path) -> np.ndarray:
@@ -58,10 +61,9 @@ class ImageStore:
     """
 
     def __init__(self, path: epath.Path, num_images: int, image_shape: tuple[int, ...], chunk_rows: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         layout = ts.ChunkLayout(read_chunk_shape=[chunk_rows, *image_shape])
         shape = (num_images, *image_shape)
-        if (path / ".zarray").exists():  # the folder alone is what a kill while creating it leaves
+        if array_exists(path):
             self._store = _open(path, open=True)
             if self._store.shape[0] < num_images:
                 self._store = self._store.resize(exclusive_max=shape).result()

@@ -1,11 +1,11 @@
-"""Files of a workdir: written to a temporary name, checked, moved into place."""
+"""Files of a workdir, on a file system or in a bucket (gs://): whole or absent."""
 
 import dataclasses
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,29 +20,76 @@ MANIFEST = "manifest.json"
 SPEC = "spec.json"
 
 
-def write_atomic(path: epath.Path, write: Callable[[epath.Path], object]) -> None:
-    """Calls `write` on a temporary sibling of `path`, a file or folder, and moves that into place: whole or absent."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+def is_local(path: epath.PathLike) -> bool:
+    """Is it on a file system, not in an object store?"""
+    return "://" not in os.fspath(path)
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    """The absolute path, which Orbax asks for. (etils' `resolve` puts the current folder before gs://.)"""
+    return path.resolve() if is_local(path) else path
+
+
+def kvstore(folder: epath.Path) -> dict[str, Any]:
+    """The TensorStore spec of what lies in a folder."""
+    text = str(folder)
+    if is_local(folder):
+        return {"driver": "file", "path": f"{text}/"}
+    bucket, _, key = text.removeprefix("gs://").partition("/")
+    return {"driver": "gcs", "bucket": bucket, "path": f"{key}/" if key else ""}
+
+
+def check_workdir(root: epath.Path) -> None:
+    """Can artifacts be kept there? Writes nothing.
+
+    Raises:
+      ValueError: if the parent folder or the bucket is missing or out of reach, or the path is a file.
+    """
+    text = str(root)
+    if is_local(root):
+        if not root.parent.exists():
+            raise ValueError(f"workdir {text!r}: its parent folder does not exist; create it, or correct the path")
+        if root.exists() and not root.is_dir():
+            raise ValueError(f"workdir {text!r} is a file")
+        return
+    if not text.startswith("gs://"):
+        scheme = text.partition("://")[0]
+        raise ValueError(f"workdir {text!r}: Orbax writes no checkpoints to {scheme}://; use a local folder or gs://")
     try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        if temporary.exists():  # only after an error
-            temporary.rmtree() if temporary.is_dir() else temporary.unlink()
+        from google.cloud import storage  # which gcsfs needs, and Orbax
+
+        bucket, _, key = text.removeprefix("gs://").partition("/")
+        list(storage.Client().list_blobs(bucket, prefix=key, max_results=1, timeout=20, retry=None))
+        root.exists()  # by gcsfs, as artifacts are read
+    except ImportError as error:
+        raise ValueError(f"workdir {text!r} needs gcsfs: pip install 'side_jax[gcs]'") from error
+    except Exception as error:  # of google.auth, google.api_core or requests, which have no common base
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"workdir {text!r} cannot be reached ({reason}); check that the bucket exists and that the credentials"
+            " (GOOGLE_APPLICATION_CREDENTIALS, or gcloud auth application-default login) may use it"
+        ) from error
 
 
 def write_bytes(path: epath.Path, data: bytes) -> None:
-    """Atomically writes `data`, flushed to disk where the file system is local."""
-
-    def write(temporary: epath.Path) -> None:
+    """Atomically writes `data`: one PUT to an object store; locally a temporary name, flushed and moved into place."""
+    if not is_local(path):
+        try:
+            path.write_bytes(data)
+        except Exception as error:  # of gcsfs, aiohttp or google.auth; it has tried again for a while
+            raise AuditError(f"{path} cannot be written ({error}); the same command resumes") from error
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            if hasattr(file, "fileno") and not str(temporary).startswith("gs://"):
-                os.fsync(file.fileno())
-
-    write_atomic(path, write)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: epath.Path, content: Any) -> None:

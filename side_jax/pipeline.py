@@ -24,6 +24,7 @@ import side_jax
 from side_jax import artifacts
 from side_jax.code_hash import code_hashes
 from side_jax.images import ImageSet, load_images
+from side_jax.lock import workdir_lock
 from side_jax.options import AuditOptions, DatasetOptions
 from side_jax.splitting import Split, near_duplicate_groups, split_images
 from side_jax.stages.audit import Audit, check
@@ -120,10 +121,7 @@ def prepare(config: Mapping[str, Any], workdir: epath.PathLike) -> Audit:
     """
     options = AuditOptions.from_config(config)
     root = epath.Path(workdir)
-    if not root.parent.exists():
-        raise ValueError(f"workdir {str(root)!r}: its parent folder does not exist; create it, or correct the path")
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"workdir {str(root)!r} is a file")
+    artifacts.check_workdir(root)
     audit = Audit(options, root, load_split(options.dataset))
     check(audit)
     return audit
@@ -253,9 +251,14 @@ def run(config: Mapping[str, Any], workdir: epath.PathLike, stages: tuple[str, .
 
 
 def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
-    """Runs what `plan` says, of a prepared audit."""
-    planned = plan(audit, wanted)
-    audit.workdir.mkdir(parents=True, exist_ok=True)
+    """Runs what `plan` says, of a prepared audit. Raises `WorkdirLocked` if another run is at it."""
+    plan(audit, wanted)  # what is refused leaves no workdir behind
+    with workdir_lock(audit.workdir):
+        return _execute(audit, wanted, config)
+
+
+def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
+    planned = plan(audit, wanted)  # again: another run may have ended just before
     artifacts.write_json(audit.workdir / "config.json", _provenance(config))
     for step in planned:
         if step.complete:

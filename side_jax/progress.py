@@ -11,6 +11,7 @@ from etils import epath
 from tqdm import tqdm
 
 from side_jax.distributed import is_primary
+from side_jax.scalars import ScalarLog
 
 _EVERY_SECONDS = 5.0  # between two points of a curve
 _LINE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
@@ -35,7 +36,7 @@ class Progress:
     ) -> None:
         self._unit, self._logs, self._done = unit, logs, done
         self._primary = is_primary()
-        self._writer: Any = None
+        self._writer: ScalarLog | None = None
         self._written, self._time = done, time.monotonic()  # the last point of the curves
         self._bar = tqdm(
             total=total,
@@ -75,9 +76,7 @@ class Progress:
         if self._logs is None:
             return
         if self._writer is None:
-            from clu import metric_writers  # imports TensorFlow
-
-            self._writer = metric_writers.SummaryWriter(str(self._logs))
+            self._writer = ScalarLog(self._logs)
         now = time.monotonic()
         rate = (self._done - self._written) / (now - self._time)
         scalars = {f"{self._unit}s_done": self._done, f"{self._unit}s_per_second": rate}

@@ -21,8 +21,9 @@ import optax
 from etils import epath
 from tqdm import tqdm
 
-from side_jax.artifacts import AuditError, read_json, write_json
+from side_jax.artifacts import AuditError, absolute, read_json, write_json
 from side_jax.diffusion.objective import ema_decay
+from side_jax.scalars import ScalarLog
 from side_jax.sharding import replicate, shard_batch
 
 Batch = dict[str, np.ndarray]
@@ -168,10 +169,12 @@ def fit(
       TrainingDiverged: if a loss is not finite; checkpoints hold only finite ones.
     """
     import orbax.checkpoint as ocp
-    from clu import metric_writers
 
     saving = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
-    with ocp.CheckpointManager((directory / "checkpoints").resolve(), options=saving) as checkpoints:
+    with (
+        ocp.CheckpointManager(absolute(directory / "checkpoints"), options=saving) as checkpoints,
+        contextlib.closing(ScalarLog(directory / "logs")) as writer,
+    ):
         latest = checkpoints.latest_step()
         state = replicate(state)
         if latest is not None:
@@ -179,7 +182,6 @@ def fit(
         clock = directory / "time.json"
         seconds = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
         started = time.perf_counter() - seconds
-        writer = metric_writers.SummaryWriter(str(directory / "logs"))
         frozen = replicate(frozen)
         pending: list[dict[str, jax.Array]] = []
         with _progress(options, int(state.step), name) as progress:
@@ -197,9 +199,9 @@ def fit(
                 progress(done, summary["loss"])
                 if save:
                     checkpoints.save(done, args=ocp.args.StandardSave(state))
+                    writer.flush()
                     seconds = round(time.perf_counter() - started, 1)
                     write_json(clock, {"seconds": seconds})
-        writer.close()
     return state, seconds
 
 

@@ -15,6 +15,8 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load as load_safetensors
 
+from side_jax.artifacts import is_local
+
 Path = tuple[str, ...]  # of a variable in a Flax tree
 _SHOWN = 10  # problems listed in an error
 CONVERT = (
@@ -55,7 +57,7 @@ def read_state_dict(path: epath.PathLike) -> Mapping[str, np.ndarray]:
     if file.suffix != ".safetensors":
         return _read_torch(file)
     try:
-        if str(file).startswith("gs://"):
+        if not is_local(file):
             return load_safetensors(file.read_bytes())
         return _SafetensorsFile(file)
     except (SafetensorError, ValueError, OSError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from side_jax.arrays import ImageStore, read_rows, save_array
+from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
 from side_jax.distributed import barrier, broadcast, is_primary
 from side_jax.extraction.descriptors import load_descriptor
 from side_jax.extraction.parts import count_damaged, covered, drop_damaged, scale_folder
@@ -109,7 +109,7 @@ def extract(audit: Audit) -> dict[str, Any]:
     damaged = 0
     if is_primary():
         for name, images in (("train", split.train), ("heldout", split.heldout)):
-            if not descriptor_path(audit, name).exists():
+            if not array_exists(descriptor_path(audit, name)):
                 save_array(descriptor_path(audit, name), embed(images.images))
         damaged = count_damaged(folder, sum(drop_damaged(scale_folder(folder, scale)) for scale in options.scales))
     barrier("extract: descriptors and parts")

@@ -1,5 +1,6 @@
 """Stages 2 to 4: synthesize images, label them, distil the labels into a guide."""
 
+import contextlib
 import io
 import zipfile
 from typing import Any
@@ -16,6 +17,7 @@ from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.options import AuditOptions
 from side_jax.sampling import Sampler
+from side_jax.scalars import ScalarLog
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
@@ -203,9 +205,6 @@ def _train_guide(
 
 def _log_agreement(folder: epath.Path, agreement: dict[int, float]) -> None:
     """One TensorBoard curve: agreement with the teacher (vertical) by timestep t (in place of the step)."""
-    from clu import metric_writers
-
-    writer = metric_writers.SummaryWriter(str(folder / "logs" / "agreement"))
-    for t, share in agreement.items():
-        writer.write_scalars(t, {"teacher_agreement_by_timestep": share})
-    writer.close()
+    with contextlib.closing(ScalarLog(folder / "logs" / "agreement")) as writer:
+        for t, share in agreement.items():
+            writer.write_scalars(t, {"teacher_agreement_by_timestep": share})

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from side_jax.artifacts import file_hash, fingerprint, plain
+from side_jax.artifacts import absolute, file_hash, fingerprint, plain
 from side_jax.interop import diffusers
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, model_files, train_spec
@@ -39,7 +39,7 @@ def target(audit: Audit) -> dict[str, Any]:
     """Trains the target, or takes note of the one that is loaded."""
     options = audit.options
     if options.target.source == "load":
-        return {"source": "load", "path": str(model_directory(options.target.path).resolve())}
+        return {"source": "load", "path": str(absolute(model_directory(options.target.path)))}
     train, directory = options.target.train, audit.workdir / "target"
     unet = options.target.make_unet(options.dataset.image_size, options.dataset.channels)
     schedule = options.target.make_schedule()

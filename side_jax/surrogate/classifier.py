@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 from etils import epath
 
-from side_jax.artifacts import MANIFEST, read_json
+from side_jax.artifacts import MANIFEST, absolute, read_json
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 
 PARAMS = "params"  # folder of the final variables, an Orbax checkpoint
@@ -36,7 +36,7 @@ def save_variables(directory: epath.Path, variables: Any) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((directory / PARAMS).resolve(), variables, force=True)
+        checkpointer.save(absolute(directory / PARAMS), variables, force=True)
 
 
 def load_variables(directory: epath.Path) -> Any:
@@ -45,9 +45,9 @@ def load_variables(directory: epath.Path) -> Any:
     import orbax.checkpoint as ocp
 
     with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata((directory / PARAMS).resolve()).item_metadata.tree
+        tree = checkpointer.metadata(absolute(directory / PARAMS)).item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore((directory / PARAMS).resolve(), ocp.args.PyTreeRestore(restore_args=as_numpy))
+        return checkpointer.restore(absolute(directory / PARAMS), ocp.args.PyTreeRestore(restore_args=as_numpy))
 
 
 def load_classifier(workdir: epath.PathLike) -> Classifier:
