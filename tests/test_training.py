@@ -8,7 +8,7 @@ import optax
 import pytest
 from etils import epath
 
-from side_jax import training
+from side_jax import preemption, training
 from side_jax.training import TrainingDiverged, TrainOptions, epoch_batches, fit, init_state, random_flip
 from tests.golden.ours import GOLDEN, difference, train
 
@@ -117,10 +117,10 @@ def test_ema_follows_the_parameters(tmp_path):
     """Recomputed from every step's parameters."""
     seen = []
 
-    def recording(state, key, batch, frozen, *, loss_fn, options):
-        state, metrics = real(state, key, batch, frozen, loss_fn=loss_fn, options=options)
-        seen.append(np.asarray(state.params["w"]))
-        return state, metrics
+    def recording(*args, **kwargs):
+        stepped = real(*args, **kwargs)
+        seen.append(np.asarray(stepped[0].params["w"]))
+        return stepped
 
     real = training._train_step
     with pytest.MonkeyPatch.context() as patch:
@@ -191,3 +191,26 @@ def test_weights_and_their_average_follow_torch_and_diffusers_step_by_step():
     weights, averages = train(options, golden["x"], golden["y"], golden["start"])
     assert difference(weights, golden["weights"]) <= 1e-4
     assert difference(averages, golden["averages"]) <= 1e-4
+
+
+@pytest.mark.parametrize("asked_at", [0, 3, 6, 10])
+def test_training_that_was_asked_to_stop_resumes_to_the_same_bits(tmp_path, monkeypatch, asked_at):
+    """At most two steps later there is a checkpoint of the step where it stopped, and nothing is done twice."""
+    expected = run(tmp_path / "whole")
+    real, steps = training._train_step, []
+
+    def counting(state, *args, **kwargs):
+        steps.append(int(state.step))
+        return real(state, *args, **kwargs)
+
+    monkeypatch.setattr(training, "_train_step", counting)
+    monkeypatch.setattr(preemption, "requested", lambda: len(steps) >= asked_at)
+    with pytest.raises(preemption.Preempted):
+        run(tmp_path / "stopped")
+    assert len(steps) <= asked_at + 2
+    assert (tmp_path / "stopped" / "checkpoints" / str(len(steps))).exists()
+    monkeypatch.setattr(preemption, "requested", lambda: False)
+    resumed = run(tmp_path / "stopped")
+    assert steps == list(range(12))
+    for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
