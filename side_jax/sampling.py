@@ -13,7 +13,7 @@ from side_jax.diffusion.guidance import guide as guide_eps
 from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
-from side_jax.sharding import index_keys, replicate, shard_batch, stage_key
+from side_jax.sharding import index_keys, local_mesh, replicate, shard_batch, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
 
@@ -74,16 +74,17 @@ class Sampler:
         batch_size: int = 64,
         guide: Classifier | None = None,
     ) -> None:
-        steps = target.schedule.ddim_steps(num_steps)
+        steps, mesh = target.schedule.ddim_steps(num_steps), local_mesh()
         self._target = target
         self._key = key
         self._eta = float(eta)
         self._batch_size = batch_size
         self._guide = guide
-        self._params = replicate(target.params)
-        self._variables = replicate(guide.variables) if guide else None
-        self._alpha_bar = replicate(target.schedule.alpha_bar())
-        self._steps = replicate(steps)
+        self._params = replicate(target.params, mesh)
+        self._variables = replicate(guide.variables, mesh) if guide else None
+        self._alpha_bar = replicate(target.schedule.alpha_bar(), mesh)
+        self._mesh = mesh
+        self._steps = replicate(steps, mesh)
 
     def labels(self, indices: np.ndarray) -> np.ndarray:
         """The class each image is guided to unless told otherwise; −1 without a guide. int32 [N]."""
@@ -107,7 +108,7 @@ class Sampler:
             batch = indices[start : start + self._batch_size]
             # The last batch is filled up with its last image, so that one program serves all batches.
             padded = np.pad(np.arange(start, start + len(batch)), (0, self._batch_size - len(batch)), mode="edge")
-            keys, c = shard_batch((index_keys(self._key, indices[padded]), labels[padded]))
+            keys, c = shard_batch((index_keys(self._key, indices[padded]), labels[padded]), self._mesh)
             images = _sample_batch(
                 self._params,
                 self._variables if net else None,
