@@ -85,7 +85,7 @@ class ImageStore:
         return shape[0]
 
     def missing_chunks(self) -> list[np.ndarray]:
-        """Rows of each chunk that is not on disk: tensorstore moves a chunk into place whole, and keeps none of zeros."""
+        """Rows of each chunk that is not on disk. Tensorstore moves one into place whole, and keeps none of zeros."""
         assert self._store.kvstore is not None
         there = {key.decode() for key in self._store.kvstore.list().result()}
         ends = ".0" * (self._store.rank - 1)
