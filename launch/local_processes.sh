@@ -27,7 +27,7 @@ trap 'forward TERM' TERM
 trap 'forward INT' INT
 trap 'forward KILL' EXIT
 
-# Job control would be off in a script, and a background process would then ignore SIGINT; with it, each process has its own group.
+# Without job control, as scripts are, bash would start the processes with SIGINT ignored.
 set -m
 for ((process = 0; process < count; process++)); do
   SIDE_JAX_COORDINATOR="127.0.0.1:$port" SIDE_JAX_NUM_PROCESSES=$count SIDE_JAX_PROCESS_ID=$process \
