@@ -136,10 +136,19 @@ def barrier(name: str) -> None:
             met.set_result(None)
 
     # In a thread: Python runs no signal handler while its main thread waits inside JAX.
-    threading.Thread(target=wait, name=f"barrier {name}", daemon=True).start()
+    waiting = threading.Thread(target=wait, name=f"barrier {name}", daemon=True)
+    waiting.start()
     while not concurrent.futures.wait([met], timeout=0.2).done:
-        preemption.check()
+        if preemption.requested():
+            leave()  # ends the wait: Python must not exit while a thread is inside JAX
+            waiting.join()
+            raise preemption.Preempted
     met.result()
+
+
+def leave() -> None:
+    """Waits until all processes are about to end. One that ends without this takes the others with it."""
+    jax.distributed.shutdown()
 
 
 def once(name: str, write: Callable[[], object]) -> None:

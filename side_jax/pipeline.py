@@ -21,8 +21,8 @@ import numpy as np
 from etils import epath
 
 import side_jax
-from side_jax import artifacts
-from side_jax.distributed import agree, barrier, is_primary, once
+from side_jax import artifacts, preemption
+from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
 from side_jax.options import AuditOptions, DatasetOptions
 from side_jax.splitting import Split, near_duplicate_groups, split_images
@@ -233,11 +233,15 @@ def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) ->
     agree("config, data or workdir", artifacts.fingerprint([_resolved(config), found]))
     audit.workdir.mkdir(parents=True, exist_ok=True)
     once("config", lambda: artifacts.write_json(audit.workdir / "config.json", _provenance(config)))
-    for step in planned:
-        if step.complete:
-            _log.info("%s: complete, skipped", step.name)
-        else:
-            _run(step)
+    try:
+        for step in planned:
+            if step.complete:
+                _log.info("%s: complete, skipped", step.name)
+            else:
+                _run(step)
+    except preemption.Preempted:
+        leave()
+        raise
     return audit.workdir
 
 
