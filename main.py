@@ -9,25 +9,39 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only writes Ten
 from absl import flags
 from ml_collections import config_flags
 
-from side_jax import distributed, pipeline
+from side_jax import distributed, pipeline, preemption, status
 from side_jax.artifacts import AuditError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go, e.g. runs/orl. Its parent must exist.")
 _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run.")
+_STATUS = flags.DEFINE_bool("status", False, "Print where every stage of --workdir stands, and start nothing.")
+_FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherwise, work in a new folder beside it.")
 
 
 def main(arguments: list[str]) -> int:
-    """0 done; 1 a stage could not go on; 2 bad input; 130 interrupted."""
+    """0 done, or stopped by SIGTERM; 1 a stage could not go on; 2 bad input; 130 interrupted."""
+    with preemption.watch():
+        return _main(arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         for path in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
             if not os.path.exists(path):  # ml_collections would say that something failed to load, not what
                 raise ValueError(f"--config {path!r} does not exist")
         flags.FLAGS(arguments)
+        if _STATUS.value and _WORKDIR.value is not None:
+            print(status.describe(_WORKDIR.value))
+            return 0
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
         distributed.initialize(distributed.cluster_from_environment(os.environ))
         audit = pipeline.prepare(_CONFIG.value, _WORKDIR.value)
+        if _FORCE_NEW.value:
+            audit = pipeline.beside(audit)
+            if distributed.is_primary():
+                print(f"workdir: {audit.workdir}", flush=True)
         pipeline.plan(audit, tuple(_STAGES.value))
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -94,21 +94,21 @@ class ImageStore:
         return [np.arange(start, min(start + self.chunk_rows, len(self))) for start in missing]
 
 
-def fill(store: ImageStore, name: str, sampler: Callable[[np.ndarray], ImageBatches]) -> None:
+def fill(store: ImageStore, folder: epath.Path, sampler: Callable[[np.ndarray], ImageBatches]) -> None:
     """Writes the chunks that are not on disk, each whole and by one process, so that any number can go on from a kill.
 
     Args:
       store: its chunks are what one process generates at a time.
-      name: shown in the progress line.
+      folder: the stage's; its name is shown in the progress line, and it gets the curves of the same.
       sampler: rows -> (rows, images) batch by batch, on this process's devices alone.
 
     Raises:
       Preempted: between two chunks, if this process has been asked to stop.
     """
     missing = store.missing_chunks()
-    barrier(f"{name}: what is missing")  # nobody writes before all have looked, so that all share out the same
+    barrier(f"{folder.name}: what is missing")  # nobody writes before all have looked, so that all share out the same
     left = sum(map(len, missing))
-    with Progress(name, len(store), len(store) - left) as bar:
+    with Progress(folder.name, len(store), len(store) - left, logs=folder / "logs") as bar:
         for first in range(0, len(missing), jax.process_count()):
             chunks = missing[first : first + jax.process_count()]  # one for each process
             for rows in chunks[jax.process_index() :][:1]:

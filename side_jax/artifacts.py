@@ -89,8 +89,8 @@ def file_hash(path: epath.Path, digits: int = 16) -> str:
 
 def differences(stored: Any, wanted: Any, prefix: str = "") -> list[str]:
     """Every leaf in which two JSON values differ, as "field: stored -> wanted"."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        found = []
+    if stored != wanted and all(value is None or isinstance(value, dict) for value in (stored, wanted)):
+        stored, wanted, found = stored or {}, wanted or {}, []
         for key in sorted(stored.keys() | wanted.keys()):
             found += differences(stored.get(key), wanted.get(key), f"{prefix}.{key}" if prefix else key)
         return found

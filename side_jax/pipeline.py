@@ -2,7 +2,7 @@
 
 Before a stage computes anything it writes `spec.json`, what its result depends on; when it is complete it writes
 `manifest.json`. So an interrupted stage resumes, a complete one is skipped, and one made with other options is refused
-before any compute, with the field that differs.
+before any compute, with the field that differs. What it depends on includes the source files that decide it.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from etils import epath
 
 import side_jax
 from side_jax import artifacts, preemption
+from side_jax.code_hash import code_hashes
 from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
 from side_jax.options import AuditOptions, DatasetOptions
@@ -139,6 +140,7 @@ class Step:
 
     stage: Stage
     audit: Audit
+    inputs: "dict[str, Step]"
     spec: dict[str, Any]
     complete: bool
 
@@ -162,42 +164,72 @@ def plan(audit: Audit, wanted: tuple[str, ...] = NAMES) -> list[Step]:
     unknown = [name for name in wanted if name not in NAMES]
     if unknown or not wanted:
         raise ValueError(f"stages must be among {', '.join(NAMES)}, got {', '.join(unknown) or 'none'}")
+    steps = _steps(audit)
+    for step in steps:
+        _check_spec(step, audit.workdir, steps)
+        missing = [name for name, input_ in step.inputs.items() if not input_.complete and name not in wanted]
+        if step.stage.name in wanted and missing:
+            raise ValueError(
+                f"stage {step.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
+                " (without --stages all run, in order)"
+            )
+    return [step for step in steps if step.stage.name in wanted]
+
+
+def beside(audit: Audit) -> Audit:
+    """The audit as it is if its workdir is its own, or new; else in WORKDIR-HASH beside it. Writes nothing.
+
+    The hash is of all that results depend on, code and weights included: the same audit comes back to the same folder,
+    and more λ or more images extend a sweep there as anywhere.
+    """
+    steps = _steps(audit)
+    if not any(_differences(step) for step in steps):
+        return audit
+    return dataclasses.replace(audit, workdir=_sibling(audit.workdir, steps))
+
+
+def _sibling(workdir: epath.Path, steps: list[Step]) -> epath.Path:
+    return workdir.parent / f"{workdir.name}-{artifacts.fingerprint([(step.name, step.spec) for step in steps])}"
+
+
+def _steps(audit: Audit) -> list[Step]:
+    """Every stage of every method that this audit has use for, in order."""
     done: dict[tuple[str, str], Step] = {}  # by stage and branch
     for stage in STAGES:
         for part in audit.methods().values() if stage.per_method else [audit]:
-            if not stage.needed(part):
-                continue
-            # A branch reads its own artifacts where it has them, and else those that all share.
-            found = {name: done.get((name, part.branch), done.get((name, ""))) for name in stage.needs}
-            inputs = {name: step for name, step in found.items() if step is not None}
-            step = done[stage.name, part.branch] = _step(stage, part, inputs)
-            missing = [name for name, input_ in inputs.items() if not input_.complete and name not in wanted]
-            if stage.name in wanted and missing:
-                raise ValueError(
-                    f"stage {step.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
-                    " (without --stages all run, in order)"
-                )
-    return [step for step in done.values() if step.stage.name in wanted]
+            if stage.needed(part):
+                # A branch reads its own artifacts where it has them, and else those that all share.
+                found = {name: done.get((name, part.branch), done.get((name, ""))) for name in stage.needs}
+                inputs = {name: step for name, step in found.items() if step is not None}
+                done[stage.name, part.branch] = _step(stage, part, inputs)
+    return list(done.values())
 
 
 def _step(stage: Stage, audit: Audit, inputs: dict[str, Step]) -> Step:
     spec = {}
     if stage.spec:
         prints = {name: artifacts.fingerprint(step.spec) for name, step in inputs.items()}
-        spec = artifacts.plain({**stage.spec(audit), "inputs": prints})
-    folder = audit.folder(stage.folder)
-    _check_spec(folder, stage, spec)
-    return Step(stage, audit, spec, _complete(folder, audit, stage))
+        spec = artifacts.plain({**stage.spec(audit), "inputs": prints, "code": code_hashes(stage.name)})
+    return Step(stage, audit, inputs, spec, _complete(audit.folder(stage.folder), audit, stage))
 
 
-def _check_spec(folder: epath.Path, stage: Stage, spec: dict[str, Any]) -> None:
-    if not (folder / artifacts.SPEC).exists():
-        return
-    differing = artifacts.differences(artifacts.read_json(folder / artifacts.SPEC), spec)
+def _differences(step: Step) -> list[str]:
+    """Fields in which what is there was made otherwise, those of the config and of weights first."""
+    stored = step.folder / artifacts.SPEC
+    found = artifacts.differences(artifacts.read_json(stored), step.spec) if stored.exists() else []
+    return sorted(found, key=lambda field: field.startswith(("code", "inputs")))
+
+
+def _check_spec(step: Step, workdir: epath.Path, steps: list[Step]) -> None:
+    differing = _differences(step)
     if differing:
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        stored = artifacts.fingerprint(artifacts.read_json(step.folder / artifacts.SPEC))
         raise ValueError(
-            f"{folder} was made with another config ({'; '.join(differing[:3])}); use another --workdir, or remove"
-            f" that folder and those of the later stages to make stage {stage.name} again"
+            f"{step.folder} was made with other code, config or weights ({'; '.join(differing[:3])}{more}; spec"
+            f" {stored} -> {artifacts.fingerprint(step.spec)}); add --force_new to work in"
+            f" {_sibling(workdir, steps)}, or remove {step.folder} and the folders of the later stages to make stage"
+            f" {step.name} again"
         )
 
 
@@ -230,7 +262,7 @@ def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) ->
     planned = plan(audit, wanted)
     # Before anything is written: the plan comes from what is in the workdir.
     found = [(step.name, step.spec, step.complete) for step in planned]
-    agree("config, data or workdir", artifacts.fingerprint([_resolved(config), found]))
+    agree("config, data or workdir", artifacts.fingerprint([_resolved(config), str(audit.workdir), found]))
     audit.workdir.mkdir(parents=True, exist_ok=True)
     once("config", lambda: artifacts.write_json(audit.workdir / "config.json", _provenance(config)))
     try:

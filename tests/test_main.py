@@ -33,6 +33,10 @@ def run(*arguments):
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=extract"), "stage extract needs target"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=sample"), "got sample"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--no_such_flag"), "no_such_flag"),
+        (("--status",), "--config and --workdir are needed"),
+        (("--workdir={}/run", "--status"), "/run' does not exist"),
+        (("--workdir={}", "--status"), "is no workdir of an audit: it has no config.json"),
+        (("--workdir=LICENSE", "--status"), "'LICENSE' is no workdir of an audit"),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, arguments, message):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from safetensors.numpy import save_file
 
 import side_jax
 from configs import smoke
-from side_jax import pipeline, training
-from side_jax.artifacts import MANIFEST, AuditError
+from side_jax import code_hash, pipeline, status, training
+from side_jax.artifacts import MANIFEST, SPEC, AuditError
 from side_jax.extraction import sweep
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.sscd import SSCD
@@ -258,20 +259,100 @@ def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
     assert pictures == original
 
 
+def times(workdir):
+    return {path: path.stat().st_mtime_ns for path in Path(workdir).rglob("*") if path.is_file()}
+
+
+OTHER = "was made with other code, config or weights"
+HASH = "[0-9a-f]{16}"
+HASHES = f"{HASH} -> {HASH}"
+REMEDY = rf"add --force_new to work in \S*/copy-{HASH}, or remove \S* and the folders of the later stages to make"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, r"target was made with another config \(seed: 0 -> 1\)"),
-        ({"target.train.num_steps": 4}, r"target was made with another config \(train.num_steps: 3 -> 4"),
-        ({"extract.eta": 1.0}, r"extract was made with another config \(eta: 0.0 -> 1.0\); use another --workdir"),
-        ({"dataset.split_seed": 5}, r"target was made with another config \(images"),
+        ({"seed": 1}, rf"target {OTHER} \(seed: 0 -> 1; spec {HASHES}\); {REMEDY} stage target again"),
+        ({"target.train.num_steps": 4}, rf"target {OTHER} \(train.num_steps: 3 -> 4; spec {HASHES}\); {REMEDY}"),
+        ({"extract.eta": 1.0}, rf"extract {OTHER} \(eta: 0.0 -> 1.0; spec {HASHES}\); {REMEDY} stage extract again"),
+        ({"dataset.split_seed": 5}, rf"target {OTHER} \(images: \"{HASH}\" -> \"{HASH}\"; spec {HASHES}\); {REMEDY}"),
+        (
+            {"extract.eta": 1.0, "extract.top_k": 9, "extract.save_images": False, "extract.bands": (("a", 0.2, 0.9),)},
+            rf"extract {OTHER} \(eta: 0.0 -> 1.0; lowest_score: 0.94 -> 0.2; save_images: .*; and 1 more; spec",
+        ),
     ],
 )
 def test_workdir_of_another_config_is_refused_and_untouched(copy, change, message):
-    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match=message):
+    before = times(copy)
+    with pytest.raises(ValueError, match=message) as refusal:
         pipeline.run(smoke_config(**change), copy)
-    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.is_file()} == before
+    assert "\n" not in str(refusal.value)
+    assert times(copy) == before
+
+
+def test_workdir_of_other_code_is_refused(copy, monkeypatch):
+    code = {**code_hash.code_hashes("extract"), "sampling": "0123456789abcdef"}
+    known = code_hash.code_hashes
+    monkeypatch.setattr(pipeline, "code_hashes", lambda stage: code if stage == "extract" else known(stage))
+    message = rf'extract {OTHER} \(code.sampling: "{HASH}" -> "0123456789abcdef"; spec {HASHES}\); {REMEDY}'
+    with pytest.raises(ValueError, match=message):
+        pipeline.run(smoke_config(), copy)
+
+
+def test_workdir_from_before_code_was_recorded_is_refused(copy):
+    stored = json.loads((copy / "target" / SPEC).read_text())
+    del stored["code"]
+    (copy / "target" / SPEC).write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match=rf'target {OTHER} \(code.diffusion.__init__: null -> "{HASH}"; .*; and '):
+        pipeline.run(smoke_config(), copy)
+
+
+def test_force_new_works_beside_a_workdir_that_was_made_otherwise(copy):
+    """The same command comes back to the same folder; the old one is not touched, and its own audit stays there."""
+    before = times(copy)
+    first, again = (pipeline.beside(pipeline.prepare(smoke_config(seed=1), copy)) for _ in range(2))
+    assert first.workdir == again.workdir
+    assert re.fullmatch(f"copy-{HASH}", first.workdir.name) and first.workdir.parent == copy.parent
+    pipeline.execute(first, ("target",), smoke_config(seed=1))
+    assert pipeline.plan(again)[0].complete
+    more = smoke_config(seed=1, **{"extract.num_images": 20})
+    assert pipeline.beside(pipeline.prepare(more, copy)).workdir == first.workdir
+    other = smoke_config(seed=2)
+    assert pipeline.beside(pipeline.prepare(other, copy)).workdir not in (first.workdir, copy)
+    assert str(pipeline.beside(pipeline.prepare(smoke_config(), copy)).workdir) == str(copy)
+    assert times(copy) == before
+
+
+def test_status_says_where_every_stage_stands(copy):
+    pipeline.run(smoke_config(methods=("side", "ol_ti")), copy, stages=("label",))
+    before = times(copy)
+    lines = status.describe(copy).splitlines()
+    states = dict(re.split("  +", line, maxsplit=1) for line in lines[1:])
+    assert list(states) == [
+        *("target", "synthesize", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
+        *("extract", "extract (ol_ti)", "report"),
+    ]
+    for name in ("target", "synthesize", "label", "label (ol_ti)", "distill", "extract"):
+        assert re.fullmatch(r"complete, \d{4}-\d\d-\d\dT\S+, in \d+ s", states[name]), name
+    assert states["distill (ol_ti)"] == states["extract (ol_ti)"] == "not begun"
+    assert states["report"] == "complete for an earlier request"
+    for folder in ("target", "synthetic", "labels", "classifier", "extract"):
+        (copy / folder / MANIFEST).unlink()
+    remove(copy / "target" / "checkpoints" / "3")
+    remove(copy / "classifier" / "checkpoints")
+    remove(copy / "synthetic" / "images.zarr" / "1.0.0.0")
+    remove(next((copy / "extract" / "scale=02.00").glob("part-000000008-*")))
+    before = times(copy)
+    text = status.describe(copy)
+    for name, details in {
+        "target": ["2 of 3 steps"],
+        "synthesize": ["8 of 16 images"],
+        "label": ["teacher: 3 of 3 steps"],
+        "distill": ["0 of 3 steps"],
+        "extract": ["λ=0      12 of 12 images", "λ=2      8 of 12 images"],
+    }.items():
+        assert "\n".join([f"{name:<24} begun, not complete", *(f"  {detail}" for detail in details)]) in text
+    assert times(copy) == before
 
 
 def test_stage_without_its_input_is_refused(tmp_path):
@@ -356,7 +437,7 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     assert side_jax.load_target(tmp_path / "run").image_shape == (16, 16, 3)
     flags = tmp_path / "new" / "model.json"
     flags.write_text(flags.read_text().replace("}", ', "noise_schedule": "cosine"}'))
-    with pytest.raises(ValueError, match="target was made with another config"):
+    with pytest.raises(ValueError, match=rf'target {OTHER} \(files.model.json: "{HASH}" -> "{HASH}"; spec {HASHES}\)'):
         pipeline.run(config, tmp_path / "run")
 
 
@@ -456,5 +537,5 @@ def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, t
     config.extract.weights = str(tmp_path / "moved.safetensors")
     assert all(step.complete for step in pipeline.plan(pipeline.prepare(config, workdir)))
     save_file(resnet_weights(SSCD(16), "backbone."), tmp_path / "moved.safetensors")
-    with pytest.raises(ValueError, match=r"extract was made with another config \(weights: "):
+    with pytest.raises(ValueError, match=rf'extract {OTHER} \(weights: "\w{{64}}" -> "\w{{64}}"; spec {HASHES}\)'):
         pipeline.run(config, workdir)

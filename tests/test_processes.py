@@ -154,6 +154,18 @@ def test_one_killed_ends_all_and_the_same_command_loses_and_doubles_nothing(tmp_
     assert sorted(pairs) == [(scale, index) for scale in (0.0, 2.0) for index in range(12)]
 
 
+@pytest.mark.parametrize("when", ["target/checkpoints/2", "synthetic/images.zarr/.zarray", "extract/spec.json"])
+def test_sigterm_stops_all_with_status_0_and_the_same_command_resumes(tmp_path, one, when):
+    workdir = tmp_path / "stopped"
+    with Run(2, workdir) as run:
+        run.wait_for(workdir / when)
+        run.process.send_signal(signal.SIGTERM)
+        assert run.finish() == 0, run.log()
+        assert not (workdir / "report.html").exists()
+    audit(2, workdir)
+    assert_same_audit(workdir, one)
+
+
 def test_stopped_with_other_processes_resumes_with_any_number(tmp_path, one):
     """Two processes begin, four go on, one ends it."""
     workdir = tmp_path / "changing"

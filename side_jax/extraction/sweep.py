@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from side_jax import preemption
 from side_jax.arrays import ImageStore
 from side_jax.evidence.metrics import carlini_ratio, nearest_ratio
 from side_jax.extraction.descriptors import Descriptor
@@ -100,7 +101,8 @@ def sweep_scale(
     """
     folder = scale_folder(extract, scale)
     missing = np.setdiff1d(np.arange(num_images), read_parts(folder)["index"].to_numpy())
-    with Progress(f"extract λ={scale:g}", num_images, num_images - len(missing)) as bar:
+    done, logs = num_images - len(missing), extract / "logs" / folder.name
+    with Progress(f"extract λ={scale:g}", num_images, done, logs=logs) as bar:
         for run in _consecutive(missing):
             for indices, images in sampler(run, scale):
                 if store is not None:  # before the part: a part says that its images are there
@@ -115,6 +117,7 @@ def sweep_scale(
                     columns |= reference_columns(images, descriptors, reference, top_k, threshold, prefix)
                 write_part(folder, columns, embed.facts)
                 bar.update(len(indices))
+                preemption.check()
 
 
 def _consecutive(indices: np.ndarray) -> Iterator[np.ndarray]:

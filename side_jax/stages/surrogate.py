@@ -39,7 +39,8 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
-    path = audit.folder("synthetic") / "images.zarr"
+    folder = audit.folder("synthetic")
+    path = folder / "images.zarr"
     # A chunk is one process's part of a batch, the same number of images on each of its devices.
     rows = -(-min(options.batch_size, options.num_images) // jax.device_count()) * jax.local_device_count()
 
@@ -48,7 +49,7 @@ def synthesize(audit: Audit) -> dict[str, Any]:
 
     once("synthetic images", store)  # creates it, which the others then open
     sampler = Sampler(target, key, options.num_steps, 0.0, store().chunk_rows)
-    fill(store(), "synthesize", lambda indices: sampler(indices, 0.0))
+    fill(store(), folder, lambda indices: sampler(indices, 0.0))
     return {"num_images": options.num_images}
 
 

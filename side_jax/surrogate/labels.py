@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import scipy.special
 
+from side_jax import preemption
 from side_jax.diffusion.ddim import to_float
 from side_jax.models.resnet import ResNet
 from side_jax.training import LossFn, random_flip
@@ -76,7 +77,10 @@ def classifier_labels(net: ResNet, variables: Any, images: np.ndarray) -> Labels
         logits: Any = net.apply(variables, to_float(batch))
         return nn.softmax(logits, axis=-1)
 
-    rows = [probabilities(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)]
+    rows = []
+    for i in range(0, len(images), _BATCH):
+        rows.append(probabilities(images[i : i + _BATCH]))
+        preemption.check()
     return Labels.soft(np.concatenate(rows))
 
 

@@ -1,0 +1,63 @@
+"""The source files that decide a result: all of them, and nothing else in them but code."""
+
+from side_jax import code_hash
+from side_jax.pipeline import STAGES
+
+# Decides nothing that a spec does not hold: reading images and options, files, order, what is shown, comparisons after.
+BOOKKEEPING = {
+    *("__init__", "arrays", "artifacts", "code_hash", "distributed", "fields", "images", "options", "pipeline"),
+    *("preemption", "progress", "splitting", "stages.__init__", "stages.audit", "stages.report", "status"),
+    *("tfds_images", "interop.__init__", "models.__init__"),
+    *("evidence.__init__", "evidence.intervals", "evidence.null", "evidence.summary", "evidence.table"),
+    *("report.__init__", "report.figures", "report.page"),
+}
+
+
+def test_every_module_decides_a_stage_or_is_known_not_to():
+    deciding = {module for stage in code_hash.DECIDING for module in code_hash.code_hashes(stage)}
+    assert deciding | BOOKKEEPING == set(code_hash.modules())
+    assert not deciding & BOOKKEEPING
+
+
+def test_every_stage_with_a_spec_has_its_code():
+    assert list(code_hash.DECIDING) == [stage.name for stage in STAGES if stage.spec]
+
+
+SOURCE = '''"""A module."""
+import os  # for paths
+
+#: a constant
+A = "# no comment"  # a comment
+
+
+def f(x):
+    """What it does,
+
+    at length."""
+    return f"{x!r} # no comment {A}" + """
+# no comment"""
+
+
+class B:
+    "No code."
+'''
+CODE = '''import os
+A = "# no comment"
+def f(x):
+    return f"{x!r} # no comment {A}" + """
+# no comment"""
+class B:'''
+
+
+def test_comments_docstrings_and_blank_lines_are_no_code():
+    assert code_hash.without_comments(SOURCE) == CODE
+    assert code_hash.without_comments(SOURCE.replace("# for paths", "# for files")) == CODE
+    assert code_hash.without_comments(SOURCE.replace("!r", "")) != CODE
+
+
+def test_hashes_depend_on_the_code_of_a_file_and_not_on_its_place(tmp_path):
+    for folder, source in (("one", SOURCE), ("two", f"# moved\n{SOURCE}"), ("three", SOURCE.replace("os", "io"))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "f.py").write_text(source)
+    one, two, three = (code_hash._hash(tmp_path / folder / "f.py") for folder in ("one", "two", "three"))
+    assert one == two != three

@@ -1,0 +1,69 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from configs import smoke
+from side_jax import status
+from side_jax.artifacts import fingerprint, plain, write_json
+from side_jax.extraction.parts import SCHEMA, write_part
+from tests.test_main import ROOT
+
+
+def part(first, last):
+    return f"part-{first:09d}-{last:09d}-{'0' * 16}.parquet"
+
+
+@pytest.mark.parametrize(
+    ("names", "done"),
+    [
+        ([], 0),
+        ([part(0, 0)], 1),
+        ([part(8, 11), part(0, 3)], 8),
+        ([part(0, 7), part(4, 11), part(5, 6)], 12),  # batches of another size
+        ([part(0, 11), part(2, 3), part(11, 12)], 13),
+        ([part(0, 15), part(16, 31)], 20),  # more than this config asks for
+        ([part(32, 47)], 0),
+        ([part(0, 7), f".{part(8, 15)}.0123abcd.tmp", "images.zarr"], 8),
+    ],
+)
+def test_images_done_are_those_that_any_part_holds(names, done):
+    assert status.images_done(names, 20) == done
+
+
+def test_four_hundred_thousand_parts_are_counted_exactly():
+    names = [part(i * 256, i * 256 + 255) for i in range(400_000)]
+    assert status.images_done(names[::-1], 10**9) == 400_000 * 256
+
+
+def test_name_that_the_sweep_gives_a_part_is_understood(tmp_path):
+    lists = {"ids": [], "scores": [], "in_band": [], "in_band_scores": []}
+    columns = {name: [lists.get(name.split("_", 1)[-1] if "_" in name else name)] * 5 for name in SCHEMA.names}
+    columns |= {"scale": [2.0] * 5, "index": np.arange(3, 8), "label": [0] * 5}
+    write_part(tmp_path, {name: columns[name] for name in SCHEMA.names}, {})
+    (path,) = tmp_path.iterdir()
+    assert status.images_done([path.name], 100) == 5
+
+
+def test_status_starts_no_device_and_writes_nothing(tmp_path):
+    """A TPU belongs to one process at a time; --status must not ask for it while the audit runs."""
+    config = smoke.get_config().to_dict()
+    write_json(
+        tmp_path / "config.json",
+        {"config": plain(config), "config_hash": fingerprint(config), "versions": {"side_jax": "0"}},
+    )
+    script = "import sys, main; from jax._src import xla_bridge; status = main.main(['main.py', *sys.argv[1:]]);"
+    script += "print(status, xla_bridge.backends_are_initialized())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"--workdir={tmp_path}", "--status"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    first, *stages, last = done.stdout.splitlines()
+    assert first == f"{tmp_path}: config {fingerprint(config)}, side_jax 0"
+    assert len(stages) == 6 and all(line.endswith("  not begun") for line in stages)
+    assert last == "0 False"
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
