@@ -1,6 +1,10 @@
+import os
+import subprocess
+
 import pytest
 
-from side_jax.distributed import Cluster, cluster_from_environment, initialize
+from side_jax.distributed import Cluster, cluster_from_environment
+from tests.test_main import ROOT, command
 
 
 def environment(coordinator="10.0.0.2:8476", num_processes="4", process_id="3", **more):
@@ -50,8 +54,27 @@ def test_senseless_environment_is_named(environ, message):
     assert "\n" not in str(error.value)
 
 
-def test_no_cluster_to_detect_is_one_clear_line(monkeypatch):
-    for name in ("SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(ValueError, match=r"SIDE_JAX_DISTRIBUTED=auto, but JAX detects no cluster here .*; set SIDE"):
-        initialize(Cluster())
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"SIDE_JAX_DISTRIBUTED": "auto"}, "SIDE_JAX_DISTRIBUTED=auto, but JAX detects no cluster here"),
+        ({"SIDE_JAX_NUM_PROCESSES": "2"}, "SIDE_JAX_COORDINATOR is not set, but SIDE_JAX_NUM_PROCESSES is ('2')"),
+    ],
+)
+def test_command_line_refuses_an_environment_without_a_cluster(tmp_path, environ, message):
+    """In a process of its own: JAX joins a cluster only before it has looked for devices."""
+    detected = ("SLURM_", "OMPI_", "KUBERNETES_", "TPU_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(detected)}
+    done = subprocess.run(
+        command("--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}"),
+        env=inherited | {"PYTHONPATH": "."} | environ,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert list(tmp_path.iterdir()) == []
