@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -190,6 +191,64 @@ def test_processes_without_the_launcher_end_when_one_is_killed(tmp_path):
         while Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             assert time.monotonic() < deadline, run.log()
             time.sleep(0.2)
+
+
+def train(count, folder, stop_process=-1, stop_step=0):
+    """What each of `count` processes saw; see tests/train_process.py."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "1",
+        "SIDE_JAX_COORDINATOR": f"127.0.0.1:{port}",
+        "SIDE_JAX_NUM_PROCESSES": str(count),
+    }
+    command = [sys.executable, "-m", "tests.train_process", str(folder), str(stop_process), str(stop_step)]
+    processes = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environ | {"SIDE_JAX_PROCESS_ID": str(process)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(count)
+    ]
+    try:
+        ended = [(*process.communicate(timeout=600), process.returncode) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [status for *_, status in ended] == [0] * count, [error for _, error, _ in ended]
+    return [json.loads(out.splitlines()[-1]) for out, *_ in ended]
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_training_of_several_processes_sees_the_batches_and_losses_of_one(tmp_path, count):
+    (alone,) = train(1, tmp_path / "one")
+    processes = train(count, tmp_path / "several")
+    for step, (whole,) in enumerate(alone["batches"]):
+        assert [row for process in processes for row in process["batches"][step][0]] == whole
+    for process in processes:
+        np.testing.assert_allclose(process["losses"], alone["losses"], rtol=1e-5)
+        np.testing.assert_allclose(process["ema"], alone["ema"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_one_process_that_is_asked_to_stop_stops_all_at_the_same_step(tmp_path, asked):
+    whole = train(2, tmp_path / "whole")
+    stopped = train(2, tmp_path / "stopped", asked, 5)
+    steps = [len(process["losses"]) for process in stopped]
+    assert steps[0] == steps[1] <= 7
+    assert all(process["stopped"] for process in stopped)
+    assert (tmp_path / "stopped" / "checkpoints" / str(steps[0])).exists()
+    resumed = train(2, tmp_path / "stopped")
+    for first, second, uninterrupted in zip(stopped, resumed, whole, strict=True):
+        assert first["losses"] + second["losses"] == uninterrupted["losses"]
+        assert second["ema"] == uninterrupted["ema"]
 
 
 def test_different_commands_are_refused_by_all_before_anything_is_written(tmp_path):

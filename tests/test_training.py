@@ -220,32 +220,12 @@ def test_training_that_was_asked_to_stop_resumes_to_the_same_bits(tmp_path, monk
         np.testing.assert_array_equal(ours, theirs)
 
 
-DEVICES = """
-import json, sys
-import jax, numpy as np
-from etils import epath
-from side_jax.training import epoch_batches, fit, init_state
-from side_jax import training
-from tests.test_training import OPTIONS, DATA, noisy_regression, start
-seen, losses, real = [], [], training._train_step
-def recording(state, key, batch, *args, **kwargs):
-    seen.append(np.asarray(batch["x"]).tolist())
-    state, metrics, stop = real(state, key, batch, *args, **kwargs)
-    losses.append(float(metrics["loss"]))
-    return state, metrics, stop
-training._train_step = recording
-state, _ = fit(start(), noisy_regression, epoch_batches(DATA, 8, seed=0), OPTIONS, jax.random.key(0),
-               epath.Path(sys.argv[1]), "test", frozen=np.array([1.0, 2.0, 3.0], np.float32))
-print(json.dumps([jax.device_count(), seen, losses, np.asarray(state.ema["w"]).tolist()]))
-"""
-
-
 def test_1_2_and_8_devices_see_the_same_batches_and_losses(tmp_path):
     """A process for each: the number of devices is fixed once JAX has started."""
-    results = []
+    results = {}
     for devices in (1, 2, 8):
         done = subprocess.run(
-            [sys.executable, "-c", DEVICES, str(tmp_path / str(devices))],
+            [sys.executable, "-m", "tests.train_process", str(tmp_path / str(devices)), "-1", "0"],
             env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": ".", "JAX_PLATFORMS": "cpu"},
             cwd=Path(__file__).parents[1],
             capture_output=True,
@@ -253,10 +233,11 @@ def test_1_2_and_8_devices_see_the_same_batches_and_losses(tmp_path):
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        results.append(json.loads(done.stdout.splitlines()[-1]))
-    (_, batches, losses, ema), *others = results
-    assert [count for count, *_ in results] == [1, 2, 8]
-    for _, other_batches, other_losses, other_ema in others:
-        assert other_batches == batches
-        np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
-        np.testing.assert_allclose(other_ema, ema, rtol=1e-5)
+        results[devices] = json.loads(done.stdout.splitlines()[-1])
+        assert all(len(shards) == devices for shards in results[devices]["batches"])
+    alone = results[1]
+    for several in (results[2], results[8]):
+        for (whole,), shards in zip(alone["batches"], several["batches"], strict=True):
+            assert [row for shard in shards for row in shard] == whole
+        np.testing.assert_allclose(several["losses"], alone["losses"], rtol=1e-5)
+        np.testing.assert_allclose(several["ema"], alone["ema"], rtol=1e-5)
