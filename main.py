@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only writes Ten
 from absl import flags
 from ml_collections import config_flags
 
-from side_jax import pipeline, preemption, status
+from side_jax import distributed, pipeline, preemption, status
 from side_jax.artifacts import AuditError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
@@ -38,15 +38,17 @@ def _main(arguments: list[str]) -> int:
             return 0
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
+        distributed.initialize(distributed.cluster_from_environment(os.environ))
         audit = pipeline.prepare(_CONFIG.value, _WORKDIR.value)
         if _FORCE_NEW.value:
             audit = pipeline.beside(audit)
-            print(f"workdir: {audit.workdir}", flush=True)
+            if distributed.is_primary():
+                print(f"workdir: {audit.workdir}", flush=True)
         pipeline.plan(audit, tuple(_STAGES.value))
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    logging.getLogger("side_jax").setLevel(logging.INFO)
+    logging.getLogger("side_jax").setLevel(logging.INFO if distributed.is_primary() else logging.WARNING)
     logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
     try:
         workdir = pipeline.execute(audit, tuple(_STAGES.value), _CONFIG.value)
@@ -56,7 +58,7 @@ def _main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
-    if "report" in _STAGES.value:
+    if "report" in _STAGES.value and distributed.is_primary():
         print(f"report: {workdir / 'report.html'}")
     return 0
 

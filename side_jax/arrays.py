@@ -1,14 +1,16 @@
-"""Arrays as TensorStore zarr, on disk or in a bucket; those of images are written batch by batch and resumed."""
+"""Arrays as TensorStore zarr, on disk or in a bucket; those of images are written chunk by chunk and resumed."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import tensorstore as ts
 from etils import epath
 
 from side_jax import preemption
-from side_jax.artifacts import AuditError, kvstore, read_json, write_json
+from side_jax.artifacts import AuditError, kvstore
+from side_jax.distributed import barrier
 from side_jax.progress import Progress
 
 _METADATA = ".zarray"
@@ -78,16 +80,45 @@ class ImageStore:
         """Rows `indices`."""
         return np.asarray(self._store[indices].read().result())
 
+    def __len__(self) -> int:
+        return int(self._store.shape[0])
 
-def fill(store: ImageStore, progress: epath.Path, count: int, sampler: Callable[[np.ndarray], ImageBatches]) -> None:
-    """Writes the first `count` images from the front; `progress`, a JSON file, says how far it has come.
+    @property
+    def chunk_rows(self) -> int:
+        """Images per chunk: as the array was created, whatever is asked for now."""
+        shape = self._store.chunk_layout.read_chunk.shape
+        assert shape is not None
+        assert shape[0] is not None
+        return shape[0]
 
-    What is on disk survives any interruption: the file is moved into place only after its images are written.
+    def missing_chunks(self) -> list[np.ndarray]:
+        """Rows of each chunk that is not on disk. Tensorstore moves one into place whole, and keeps none of zeros."""
+        assert self._store.kvstore is not None
+        there = {key.decode() for key in self._store.kvstore.list().result()}
+        ends = ".0" * (self._store.rank - 1)
+        starts = range(0, len(self), self.chunk_rows)
+        missing = [start for start in starts if f"{start // self.chunk_rows}{ends}" not in there]
+        return [np.arange(start, min(start + self.chunk_rows, len(self))) for start in missing]
+
+
+def fill(store: ImageStore, folder: epath.Path, sampler: Callable[[np.ndarray], ImageBatches]) -> None:
+    """Writes the chunks that are not on disk, each whole and by one process, so that any number can go on from a kill.
+
+    Args:
+      store: its chunks are what one process generates at a time.
+      folder: the stage's; its name is shown in the progress line, and it gets the curves of the same.
+      sampler: rows -> (rows, images) batch by batch, on this process's devices alone.
+
+    Raises:
+      Preempted: between two chunks, if this process has been asked to stop.
     """
-    done = int(read_json(progress)["done"]) if progress.exists() else 0
-    with Progress(progress.parent.name, count, done, logs=progress.parent / "logs") as bar:
-        for indices, images in sampler(np.arange(done, count)):
-            store.write(indices, images)
-            write_json(progress, {"done": int(indices[-1]) + 1})
-            bar.update(len(indices))
-            preemption.check()
+    missing = store.missing_chunks()
+    barrier(f"{folder.name}: what is missing")  # nobody writes before all have looked, so that all share out the same
+    left = sum(map(len, missing))
+    with Progress(folder.name, len(store), len(store) - left, logs=folder / "logs") as bar:
+        for first in range(0, len(missing), jax.process_count()):
+            chunks = missing[first : first + jax.process_count()]  # one for each process
+            for rows in chunks[jax.process_index() :][:1]:
+                preemption.check()
+                store.write(rows, np.concatenate([images for _, images in sampler(rows)]))
+            bar.update(sum(map(len, chunks)))

@@ -21,8 +21,9 @@ import numpy as np
 from etils import epath
 
 import side_jax
-from side_jax import artifacts
+from side_jax import artifacts, preemption
 from side_jax.code_hash import code_hashes
+from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
 from side_jax.lock import workdir_lock
 from side_jax.options import AuditOptions, DatasetOptions
@@ -49,6 +50,7 @@ class Stage:
       request: how much of it is wanted. A change makes the stage run on.
       needed: whether this audit has any use for it.
       per_method: one for each method that the audit compares, or one for all.
+      alone: the primary process does it, and the others wait; else all do it together.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stage:
     request: Callable[[Audit], dict[str, Any]] = lambda _: {}
     needed: Callable[[Audit], bool] = lambda _: True
     per_method: bool = False
+    alone: bool = False
 
 
 STAGES = (
@@ -74,8 +77,10 @@ STAGES = (
         needed=lambda audit: audit.guided,
         per_method=True,
     ),
-    Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True),
-    Stage("report", "report", ("target", "distill", "extract"), report, None, report_request),
+    Stage(
+        "extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True, alone=True
+    ),
+    Stage("report", "report", ("target", "distill", "extract"), report, None, report_request, alone=True),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
@@ -251,7 +256,11 @@ def run(config: Mapping[str, Any], workdir: epath.PathLike, stages: tuple[str, .
 
 
 def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
-    """Runs what `plan` says, of a prepared audit. Raises `WorkdirLocked` if another run is at it."""
+    """Runs what `plan` says, of a prepared audit. Called by every process; the primary writes what is written once.
+
+    Raises:
+      WorkdirLocked: if another run is at it.
+    """
     plan(audit, wanted)  # what is refused leaves no workdir behind
     with workdir_lock(audit.workdir):
         return _execute(audit, wanted, config)
@@ -259,34 +268,50 @@ def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) ->
 
 def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
     planned = plan(audit, wanted)  # again: another run may have ended just before
-    artifacts.write_json(audit.workdir / "config.json", _provenance(config))
-    for step in planned:
-        if step.complete:
-            _log.info("%s: complete, skipped", step.name)
-            continue
-        artifacts.write_json(step.folder / artifacts.SPEC, step.spec)
-        _log.info("%s: running", step.name)
-        started = time.perf_counter()
-        facts = step.stage.run(step.audit)
-        manifest = {
-            "stage": step.stage.name,
-            "fingerprint": artifacts.fingerprint(step.spec),
-            "request": step.stage.request(step.audit),
-            "facts": facts,
-            "seconds": round(time.perf_counter() - started, 1),
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        artifacts.write_json(step.folder / artifacts.MANIFEST, manifest)
-        _log.info("%s: done in %.0f s", step.name, manifest["seconds"])
+    # Before anything is written: the plan comes from what is in the workdir.
+    found = [(step.name, step.spec, step.complete) for step in planned]
+    agree("config, data or workdir", artifacts.fingerprint([_resolved(config), str(audit.workdir), found]))
+    once("config", lambda: artifacts.write_json(audit.workdir / "config.json", _provenance(config)))
+    try:
+        for step in planned:
+            if step.complete:
+                _log.info("%s: complete, skipped", step.name)
+            else:
+                _run(step)
+    except preemption.Preempted:
+        leave()
+        raise
     return audit.workdir
+
+
+def _run(step: Step) -> None:
+    once(f"{step.name} starts", lambda: artifacts.write_json(step.folder / artifacts.SPEC, step.spec))
+    _log.info("%s: running", step.name)
+    started = time.perf_counter()
+    facts = step.stage.run(step.audit) if is_primary() or not step.stage.alone else {}
+    barrier(f"{step.name} ends")  # complete is what all processes have done their share of
+    manifest = {
+        "stage": step.stage.name,
+        "fingerprint": artifacts.fingerprint(step.spec),
+        "request": step.stage.request(step.audit),
+        "facts": facts,
+        "seconds": round(time.perf_counter() - started, 1),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    once(f"{step.name} is complete", lambda: artifacts.write_json(step.folder / artifacts.MANIFEST, manifest))
+    _log.info("%s: done in %.0f s", step.name, manifest["seconds"])
+
+
+def _resolved(config: Mapping[str, Any]) -> Any:
+    return artifacts.plain(config.to_dict() if hasattr(config, "to_dict") else config)
 
 
 def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved config with its hash, versions, commit and devices."""
-    resolved = config.to_dict() if hasattr(config, "to_dict") else config
+    resolved = _resolved(config)
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "config": artifacts.plain(resolved),
+        "config": resolved,
         "config_hash": artifacts.fingerprint(resolved),
         "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
         "commit": _commit(),

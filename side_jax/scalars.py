@@ -1,14 +1,16 @@
 """TensorBoard curves of a stage, in the workdir."""
 
 import tempfile
+from typing import Any
 
 from etils import epath
 
 from side_jax.artifacts import is_local
+from side_jax.distributed import is_primary
 
 
 class ScalarLog:
-    """Writes scalars by step to a folder that TensorBoard reads.
+    """Writes scalars by step to a folder that TensorBoard reads; on the primary process alone, nothing on others.
 
     TensorFlow's writer has its own way to a bucket, with credentials and endpoint of its own. So for a workdir in a
     bucket the file of events is written locally, and copied at every flush.
@@ -22,7 +24,10 @@ class ScalarLog:
 
         self._folder = folder
         self._copied = None if is_local(folder) else tempfile.TemporaryDirectory()
-        self._writer = metric_writers.SummaryWriter(self._copied.name if self._copied else str(folder))
+        writers: list[Any] = []
+        if is_primary():
+            writers = [metric_writers.SummaryWriter(self._copied.name if self._copied else str(folder))]
+        self._writer = metric_writers.MultiWriter(writers)
 
     def write_scalars(self, step: int, values: dict[str, float]) -> None:
         """One point of each curve, by its name."""

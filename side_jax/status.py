@@ -16,6 +16,7 @@ from side_jax.splitting import Split
 from side_jax.stages.audit import Audit
 from side_jax.training import TrainOptions
 
+_CHUNK = re.compile(r"(\d+)(\.0)+")  # of zarr: chunks are split along the first axis alone
 _PART = re.compile(r"part-(\d+)-(\d+)-[0-9a-f]+\.parquet")
 
 
@@ -66,9 +67,10 @@ def _target(audit: Audit) -> Iterator[str]:
 
 
 def _synthesize(audit: Audit) -> Iterator[str]:
-    progress = audit.folder("synthetic") / "progress.json"
-    done = artifacts.read_json(progress)["done"] if progress.exists() else 0
-    yield f"{done:,} of {audit.options.synthesize.num_images:,} images"
+    folder, total = audit.folder("synthetic") / "images.zarr", audit.options.synthesize.num_images
+    rows = artifacts.read_json(folder / ".zarray")["chunks"][0] if (folder / ".zarray").exists() else 0
+    chunks = [int(match[1]) for match in map(_CHUNK.fullmatch, _names(folder)) if match]
+    yield f"{sum(min(rows, total - chunk * rows) for chunk in chunks):,} of {total:,} images"
 
 
 def _label(audit: Audit) -> Iterator[str]:

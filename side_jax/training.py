@@ -1,7 +1,8 @@
 """The one training loop. Target, teacher and student bring a loss and an initial state; the loop does the rest.
 
 A run is a function of (seed, config): batch s and its noise derive from s alone, and a checkpoint holds parameters,
-optimizer, EMA and step. So a resumed run equals an uninterrupted one.
+optimizer, EMA and step. So a resumed run equals an uninterrupted one. Several processes train one state: each makes the
+same batches, and computes the shards of its own devices.
 """
 
 import contextlib
@@ -19,12 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
+from side_jax import preemption
 from side_jax.artifacts import AuditError, absolute, read_json, write_json
 from side_jax.diffusion.objective import ema_decay
+from side_jax.distributed import is_primary
 from side_jax.scalars import ScalarLog
-from side_jax.sharding import replicate, shard_batch
+from side_jax.sharding import data_mesh, replicate, shard_batch
 
 Batch = dict[str, np.ndarray]
 # (params, model_state, key, batch, frozen) -> loss, (new model_state, metrics)
@@ -125,8 +129,16 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("loss_fn", "options"), donate_argnames=("state",))
 def _train_step(
-    state: TrainState, key: jax.Array, batch: Any, frozen: Any, *, loss_fn: LossFn, options: TrainOptions
-) -> tuple[TrainState, dict[str, jax.Array]]:
+    state: TrainState,
+    key: jax.Array,
+    batch: Any,
+    frozen: Any,
+    asked: jax.Array,
+    *,
+    loss_fn: LossFn,
+    options: TrainOptions,
+) -> tuple[TrainState, dict[str, jax.Array], jax.Array]:
+    """The next state, metrics, and whether any process was `asked` to stop: int32 [devices] -> []."""
     step_key = jax.random.fold_in(key, state.step)
     value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (model_state, metrics)), grads = value_and_grad(state.params, state.model_state, step_key, batch, frozen)
@@ -137,7 +149,13 @@ def _train_step(
     metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
     share = 1 / jnp.minimum(state.step.astype(jnp.float32) + 1, 100)
     mean_loss = (1 - share) * state.loss + share * loss
-    return TrainState(state.step + 1, params, model_state, opt_state, ema, mean_loss), metrics
+    return TrainState(state.step + 1, params, model_state, opt_state, ema, mean_loss), metrics, asked.max()
+
+
+def _asked_to_stop(mesh: Mesh) -> jax.Array:
+    """Whether this process has been asked to stop, on its devices; the others say it on theirs. int32 [devices]."""
+    asked = np.full(1, preemption.requested(), np.int32)
+    return jax.make_array_from_callback((mesh.size,), NamedSharding(mesh, PartitionSpec("data")), lambda _: asked)
 
 
 def fit(
@@ -167,32 +185,34 @@ def fit(
 
     Raises:
       TrainingDiverged: if a loss is not finite; checkpoints hold only finite ones.
+      Preempted: on all processes, if one has been asked to stop; there is a checkpoint of the last step.
     """
     import orbax.checkpoint as ocp
 
+    mesh = data_mesh()
     saving = ocp.CheckpointManagerOptions(max_to_keep=2, cleanup_tmp_directories=True)
     with (
         ocp.CheckpointManager(absolute(directory / "checkpoints"), options=saving) as checkpoints,
         contextlib.closing(ScalarLog(directory / "logs")) as writer,
     ):
-        latest = checkpoints.latest_step()
-        state = replicate(state)
-        if latest is not None:
-            state = checkpoints.restore(latest, args=ocp.args.StandardRestore(state))
         clock = directory / "time.json"
-        seconds = read_json(clock)["seconds"] if latest is not None and clock.exists() else 0.0
+        state, frozen, seconds = replicate(state, mesh), replicate(frozen, mesh), 0.0
+        if (latest := checkpoints.latest_step()) is not None:
+            state = checkpoints.restore(latest, args=ocp.args.StandardRestore(state))
+            seconds = read_json(clock)["seconds"] if clock.exists() else 0.0
         started = time.perf_counter() - seconds
-        frozen = replicate(frozen)
         pending: list[dict[str, jax.Array]] = []
+        asked: Any = 0  # read one step late: so the device runs ahead by one step, and every process stops at the same
         with _progress(options, int(state.step), name) as progress:
             for step in range(int(state.step), options.num_steps):
-                batch = shard_batch(batches(step))
-                state, metrics = _train_step(state, key, batch, frozen, loss_fn=loss_fn, options=options)
+                batch, flags = shard_batch(batches(step), mesh), _asked_to_stop(mesh)
+                state, metrics, stop = _train_step(state, key, batch, frozen, flags, loss_fn=loss_fn, options=options)
                 pending.append(metrics)
+                asked, stopping = stop, bool(asked)
                 done = step + 1
-                save = done % options.checkpoint_every == 0 or done == options.num_steps
+                save = stopping or done % options.checkpoint_every == 0 or done == options.num_steps
                 if not (save or done % options.log_every == 0):
-                    continue  # the device runs ahead; only logging and saving wait for it
+                    continue
                 summary = _checked_mean(jax.device_get(pending), done, name, checkpoints.latest_step() or 0, options)
                 pending.clear()
                 writer.write_scalars(done, summary)
@@ -201,7 +221,10 @@ def fit(
                     checkpoints.save(done, args=ocp.args.StandardSave(state))
                     writer.flush()
                     seconds = round(time.perf_counter() - started, 1)
-                    write_json(clock, {"seconds": seconds})
+                    if is_primary():
+                        write_json(clock, {"seconds": seconds})
+                if stopping:
+                    raise preemption.Preempted
     return state, seconds
 
 
@@ -225,7 +248,9 @@ def _progress(options: TrainOptions, first: int, name: str) -> Iterator[Callable
     """A progress line: steps, loss, images/s, time left."""
     started = time.perf_counter()
     interval = 0.5 if sys.stderr.isatty() else 30
-    with tqdm(total=options.num_steps, initial=first, desc=name, unit="step", mininterval=interval) as bar:
+    with tqdm(
+        total=options.num_steps, initial=first, desc=name, unit="step", mininterval=interval, disable=not is_primary()
+    ) as bar:
 
         def update(done: int, loss: float) -> None:
             rate = (done - first) * options.batch_size / (time.perf_counter() - started)

@@ -289,6 +289,8 @@ def test_one_training_step_of_the_default_config():
     state = init_state(unet.lazy_init(jax.random.key(0), *shapes), options.train)
     batch = {"image": np.zeros((1, 128, 128, 3), np.uint8)}
     loss_fn = target_loss(unet, schedule, options.train.flip)
-    state, metrics = _train_step(state, jax.random.key(0), batch, None, loss_fn=loss_fn, options=options.train)
+    state, metrics, _ = _train_step(
+        state, jax.random.key(0), batch, None, jnp.zeros(1, jnp.int32), loss_fn=loss_fn, options=options.train
+    )
     assert int(state.step) == 1
     assert 0.5 < float(metrics["loss"]) < 3

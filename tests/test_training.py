@@ -1,5 +1,9 @@
 import functools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +12,7 @@ import optax
 import pytest
 from etils import epath
 
-from side_jax import training
+from side_jax import preemption, training
 from side_jax.training import TrainingDiverged, TrainOptions, epoch_batches, fit, init_state, random_flip
 from tests.golden.ours import GOLDEN, difference, train
 
@@ -22,7 +26,7 @@ DATA = {"x": np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)}
 
 def noisy_regression(params, model_state, key, batch, frozen):
     """Noise from the step's key, state that counts steps, and a frozen array: all that a resume must restore."""
-    prediction = batch["x"] @ params["w"] + 0.1 * jax.random.normal(key, (4,))
+    prediction = batch["x"] @ params["w"] + 0.1 * jax.random.normal(key, batch["x"].shape[:1])
     loss = jnp.square(prediction - batch["x"] @ frozen).mean()
     return loss, ({"batch_stats": {"count": model_state["batch_stats"]["count"] + 1}}, {"error": loss})
 
@@ -117,10 +121,10 @@ def test_ema_follows_the_parameters(tmp_path):
     """Recomputed from every step's parameters."""
     seen = []
 
-    def recording(state, key, batch, frozen, *, loss_fn, options):
-        state, metrics = real(state, key, batch, frozen, loss_fn=loss_fn, options=options)
-        seen.append(np.asarray(state.params["w"]))
-        return state, metrics
+    def recording(*args, **kwargs):
+        stepped = real(*args, **kwargs)
+        seen.append(np.asarray(stepped[0].params["w"]))
+        return stepped
 
     real = training._train_step
     with pytest.MonkeyPatch.context() as patch:
@@ -191,3 +195,49 @@ def test_weights_and_their_average_follow_torch_and_diffusers_step_by_step():
     weights, averages = train(options, golden["x"], golden["y"], golden["start"])
     assert difference(weights, golden["weights"]) <= 1e-4
     assert difference(averages, golden["averages"]) <= 1e-4
+
+
+@pytest.mark.parametrize("asked_at", [0, 3, 6, 10])
+def test_training_that_was_asked_to_stop_resumes_to_the_same_bits(tmp_path, monkeypatch, asked_at):
+    """At most two steps later there is a checkpoint of the step where it stopped, and nothing is done twice."""
+    expected = run(tmp_path / "whole")
+    real, steps = training._train_step, []
+
+    def counting(state, *args, **kwargs):
+        steps.append(int(state.step))
+        return real(state, *args, **kwargs)
+
+    monkeypatch.setattr(training, "_train_step", counting)
+    monkeypatch.setattr(preemption, "requested", lambda: len(steps) >= asked_at)
+    with pytest.raises(preemption.Preempted):
+        run(tmp_path / "stopped")
+    assert len(steps) <= asked_at + 2
+    assert (tmp_path / "stopped" / "checkpoints" / str(len(steps))).exists()
+    monkeypatch.setattr(preemption, "requested", lambda: False)
+    resumed = run(tmp_path / "stopped")
+    assert steps == list(range(12))
+    for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_1_2_and_8_devices_see_the_same_batches_and_losses(tmp_path):
+    """A process for each: the number of devices is fixed once JAX has started."""
+    results = {}
+    for devices in (1, 2, 8):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.train_process", str(tmp_path / str(devices)), "-1", "0"],
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": ".", "JAX_PLATFORMS": "cpu"},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        results[devices] = json.loads(done.stdout.splitlines()[-1])
+        assert all(len(shards) == devices for shards in results[devices]["batches"])
+    alone = results[1]
+    for several in (results[2], results[8]):
+        for (whole,), shards in zip(alone["batches"], several["batches"], strict=True):
+            assert [row for shard in shards for row in shard] == whole
+        np.testing.assert_allclose(several["losses"], alone["losses"], rtol=1e-5)
+        np.testing.assert_allclose(several["ema"], alone["ema"], rtol=1e-5)

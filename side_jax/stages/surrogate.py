@@ -12,6 +12,7 @@ from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
 from side_jax.artifacts import AuditError, file_hash, fingerprint, write_bytes
+from side_jax.distributed import is_primary, once
 from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
 from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
@@ -40,11 +41,17 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
-    sampler = Sampler(target, key, options.num_steps, 0.0, options.batch_size)
     folder = audit.folder("synthetic")
-    rows = min(options.batch_size, options.num_images)
-    store = ImageStore(folder / "images.zarr", options.num_images, target.image_shape, rows)
-    fill(store, folder / "progress.json", options.num_images, lambda indices: sampler(indices, 0.0))
+    path = folder / "images.zarr"
+    # A chunk is one process's part of a batch, the same number of images on each of its devices.
+    rows = -(-min(options.batch_size, options.num_images) // jax.device_count()) * jax.local_device_count()
+
+    def store() -> ImageStore:
+        return ImageStore(path, options.num_images, target.image_shape, rows)
+
+    once("synthetic images", store)  # creates it, which the others then open
+    sampler = Sampler(target, key, options.num_steps, 0.0, store().chunk_rows)
+    fill(store(), folder, lambda indices: sampler(indices, 0.0))
     return {"num_images": options.num_images}
 
 
@@ -77,6 +84,15 @@ def label(audit: Audit) -> dict[str, Any]:
     teacher = None
     if audit.options.has_teacher:
         teacher, facts["teacher_loss"] = _train_teacher(audit, folder / "teacher")
+    path = folder / "labels.npz"
+    once("labels", lambda: _write_labels(path, _make_labels(audit, teacher)))  # k-means need not repeat bit for bit
+    labels = load_labels(folder)
+    targets = "hard" if labels.probs is None else "soft"
+    return facts | {"targets": targets, "num_classes": labels.num_classes, "num_images": len(labels.labels)}
+
+
+def _make_labels(audit: Audit, teacher: Classifier | None) -> Labels:
+    options = audit.options.labels
     images = surrogate_images(audit)
     if options.source == "dataset":
         known = audit.split.train.labels
@@ -91,12 +107,13 @@ def label(audit: Audit) -> dict[str, Any]:
     else:
         assert teacher is not None
         labels = classifier_labels(teacher.net, teacher.variables, images)
-    labels = labels.hardened() if options.targets == "hard" else labels
+    return labels.hardened() if options.targets == "hard" else labels
+
+
+def _write_labels(path: epath.Path, labels: Labels) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: value for name, value in vars(labels).items() if value is not None})
-    write_bytes(folder / "labels.npz", buffer.getvalue())
-    targets = "hard" if labels.probs is None else "soft"
-    return facts | {"targets": targets, "num_classes": labels.num_classes, "num_images": len(images)}
+    write_bytes(path, buffer.getvalue())
 
 
 def _cluster_embedding(options: AuditOptions, teacher: Classifier | None) -> Descriptor:
@@ -131,8 +148,8 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]
 
 
 def _variables(state: TrainState, train: TrainOptions) -> Any:
-    """The trained network: the averaged weights if there is an average, and the batch statistics."""
-    return {"params": state.ema if train.ema_power > 0 else state.params, **state.model_state}
+    """The trained network, on the host: the averaged weights if there is an average, and the batch statistics."""
+    return jax.device_get({"params": state.ema if train.ema_power > 0 else state.params, **state.model_state})
 
 
 def load_labels(folder: epath.Path) -> Labels:
@@ -171,7 +188,8 @@ def distill(audit: Audit) -> dict[str, Any]:
     save_variables(folder, guide.variables)
     levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)
     agreement = agreement_by_noise(guide, images[measured], labels.labels[measured], alpha_bar, levels, key)
-    _log_agreement(folder, agreement)
+    if is_primary():
+        _log_agreement(folder, agreement)
     facts |= {"agreement": agreement, "agreement_images": len(measured)}
     return facts | {"agreement_trained_on": bool(np.isin(measured, trained).any())}
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from side_jax.artifacts import absolute, file_hash, fingerprint, plain
+from side_jax.distributed import once
 from side_jax.interop import diffusers
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import EXPORT, Audit, data_print, model_directory, model_files, train_spec
@@ -71,5 +72,6 @@ def target(audit: Audit) -> dict[str, Any]:
     }
     weights = state.ema if train.ema_power > 0 else state.params
     clip_x0 = 1.0 if options.target.clip_x0 else None
-    diffusers.save_target(Target(unet, weights, schedule, clip_x0, facts), directory / EXPORT)
+    trained = Target(unet, jax.device_get(weights), schedule, clip_x0, facts)
+    once("target", lambda: diffusers.save_target(trained, directory / EXPORT))
     return {"source": "train", **facts}

@@ -83,7 +83,9 @@ def train(options, x, y, start):
     weights, averages = [], []
     for inputs, targets in zip(x, y, strict=True):
         batch = {"x": jnp.asarray(inputs), "y": jnp.asarray(targets)}
-        state, _ = training._train_step(state, jax.random.key(0), batch, None, loss_fn=loss, options=options)
+        state, *_ = training._train_step(
+            state, jax.random.key(0), batch, None, jnp.zeros(1, jnp.int32), loss_fn=loss, options=options
+        )
         weights.append(np.array(state.params["w"]))
         averages.append(np.array(state.ema["w"]))
     return np.array(weights), np.array(averages)
