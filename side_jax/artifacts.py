@@ -38,11 +38,16 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
     def write(temporary: epath.Path) -> None:
         with temporary.open("wb") as file:
             file.write(data)
-            file.flush()
-            if hasattr(file, "fileno") and not str(temporary).startswith("gs://"):
-                os.fsync(file.fileno())
+            sync(file, temporary)
 
     write_atomic(path, write)
+
+
+def sync(file: Any, path: epath.Path) -> None:
+    """Flushes an open file to disk where its `path` is on a local file system."""
+    file.flush()
+    if hasattr(file, "fileno") and not str(path).startswith("gs://"):
+        os.fsync(file.fileno())
 
 
 def write_json(path: epath.Path, content: Any) -> None:

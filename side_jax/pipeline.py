@@ -8,6 +8,7 @@ before any compute, with the field that differs.
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import logging
 import shutil
 import subprocess
@@ -98,7 +99,7 @@ def _unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) -> Imag
     They are refused, except in TensorFlow Datasets, where nobody can remove them (CIFAR-10's test split has hundreds of
     near-duplicates of training images, Barz and Denzler 2020): there they are skipped, and listed.
     """
-    groups = near_duplicate_groups(np.concatenate([images.images, unseen.images]), dataset.near_duplicate)
+    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), dataset.near_duplicate)
     known = np.isin(groups[len(images) :], groups[: len(images)])
     overlap = not set(images.ids).isdisjoint(unseen.ids)
     if known.any() and (dataset.name != "tfds" or overlap or known.all()):

@@ -1,10 +1,10 @@
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from side_jax.artifacts import plain
 from side_jax.evidence.null import relabellings
-from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.evidence.scores import InBand, Scores
+from side_jax.evidence.summary import calibrate, compare_with_random, summarize
 from side_jax.evidence.table import table1
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
 
@@ -14,10 +14,10 @@ SIZE = 20
 
 def scores(best, winner):
     """Every image has exactly one match, `winner`, with score `best`."""
-    best, winner = np.asarray(best, float), np.asarray(winner)
-    above = [np.array([w] if b >= 0.5 else [], int) for b, w in zip(best, winner, strict=True)]
-    above_scores = [np.array([b] if b >= 0.5 else [], np.float32) for b in best]
-    return Scores(best, winner, above, above_scores, np.full(len(best), 0.9), np.full(len(best), 0.5))
+    best, winner = np.asarray(best, np.float32), np.asarray(winner, np.int32)
+    inside = best >= 0.5
+    above = InBand(np.concatenate([[0], np.cumsum(inside)]), winner[inside], best[inside])
+    return Scores(best, winner, above, np.full(len(best), 0.9), np.full(len(best), 0.5))
 
 
 def metrics(copies, heldout=True, guided_copies=None):
@@ -134,26 +134,6 @@ def test_best_scale_is_chosen_and_measured_on_different_images():
     assert result["ams"]["scale"] == 3.0
     assert result["ams"]["difference"]["value"] == 0
     assert result["ams"]["p"] == 1
-
-
-def test_scores_are_read_from_the_table_by_id():
-    table = pa.table(
-        {
-            "ids": [["b", "a"], ["a", "b"]],
-            "scores": [[0.9, 0.55], [0.2, 0.1]],
-            "in_band": [["a", "b"], []],
-            "in_band_scores": [[0.55, 0.9], []],
-            "carlini_ratio": [0.5, 2.0],
-            "nearest_ratio": [0.1, 0.9],
-        }
-    )
-    read = Scores.from_table(table, "", ["a", "b"])
-    np.testing.assert_array_equal(read.winner, [1, 0])
-    summary = summarize(read, BANDS)
-    assert summary["bands"]["high"]["ams"]["value"] == summary["bands"]["high"]["ums"]["value"] == 0.5
-    assert summary["bands"]["mid"]["ams"]["value"] == 0
-    assert summary["bands"]["mid"]["ums_all"]["value"] == 0.5
-    assert summary["carlini_below_1"]["value"] == summary["nearest_ratio_below_third"]["value"] == 0.5
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0123, "1.23"), (0.5, "50.0"), (0.0, "0.00"), (-0.02, "-2.00")])
