@@ -38,6 +38,7 @@ def metrics(copies, heldout=True, guided_copies=None):
     return plain(
         {
             "images": {"train": SIZE, "heldout": SIZE * heldout, "paired": SIZE * heldout},
+            "damaged_parts": None,
             "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
