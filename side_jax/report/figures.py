@@ -73,7 +73,7 @@ def scale_curves(metrics: dict[str, Any]) -> str:
                 _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
         axis.set(title=f"{band} [{low:g}, {high:g}{']' if high >= 1 else ')'}", xlabel="λ", ylabel="% of images")
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     return _svg(figure)
 
 

@@ -48,11 +48,12 @@ def report(audit: Audit) -> dict[str, Any]:
     def write(temporary: epath.Path) -> None:
         with match_table(temporary, descriptor) as append:
             for name, method in methods.items():
+                read = _read_main if name == main else _read_nearest
                 for scale in method.options.extract.scales:
                     table = _read_scale(method, scale)
                     append(table, name if scale > 0 else RANDOM)
-                    read = _read_main if name == main else _read_nearest
                     sweeps[name][scale] = read(method, scale, table, pool)
+                    del table  # before the next one is read
 
     write_atomic(audit.workdir / "matches.parquet", write)
     metrics = _metrics(methods[main], sweeps[main], pool) | {

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
 from side_jax.evidence.summary import calibrate, compare_with_random, summarize
 from side_jax.evidence.table import table1
+from side_jax.report import figures
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
@@ -103,6 +106,35 @@ def test_page_names_the_descriptors_variant_hash_and_preprocessing():
     numbers = metrics(10) | {"descriptor": {"name": "sscd", **facts, "preprocessing": "small_edge_288"}}
     text = " ".join(page(numbers).split())
     assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 <code>0123456789ab</code>, small_edge_288; score" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 damaged parts of"), (1, "1 damaged part of"), (2, "2 damaged parts")]
+)
+def test_page_says_how_many_parts_were_damaged(count, text):
+    numbers = metrics(10)
+    assert "damaged part" not in page(numbers)  # a sweep of a version that did not count
+    assert text in page(numbers | {"damaged_parts": count})
+
+
+def test_page_of_many_scales_has_every_row_and_few_histograms():
+    numbers = metrics(10)
+    first, second = numbers["scales"]
+    numbers["scales"] = [first] + [second | {"scale": float(scale)} for scale in range(1, 51)]
+    best = {row["scale"]: {"training": np.linspace(0, 1, 40)} for row in numbers["scales"]}
+    text = render(numbers, FACTS, [], best)
+    assert all(f"<tr><td>{scale}</td>" in text for scale in range(1, 51))
+    assert len(re.findall(r">λ = \d+</text>", text)) == 6
+    assert "50 from 1 to 50" in text
+    assert "At 6 of the 51 λ" in text
+
+
+def test_histograms_are_of_the_ends_and_of_the_highest_ams():
+    bands, row = [["high", 0.6, 1.0]], lambda ams: {"train": {"bands": {"high": {"ams": {"value": ams}}}}}
+    numbers = {"bands": bands, "scales": [row(scale == 13) | {"scale": scale / 2} for scale in range(51)]}
+    assert figures.histogram_scales(numbers) == [0.0, 6.5, 10.0, 15.0, 20.0, 25.0]
+    few = {"bands": bands, "scales": [row(0) | {"scale": scale} for scale in (0.0, 5.0)]}
+    assert figures.histogram_scales(few) == [0.0, 5.0]
 
 
 def test_page_without_heldout_images_says_so():
