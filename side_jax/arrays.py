@@ -40,16 +40,16 @@ def save_array(path: epath.Path, array: np.ndarray, chunk_rows: int = 4096) -> N
 
 def load_array(path: epath.Path) -> np.ndarray:
     """Reads an array whole. Raises `AuditError` naming the path if it is missing or corrupt."""
+    return read_rows(path, slice(None))
+
+
+def read_rows(path: epath.Path, rows: np.ndarray | slice) -> np.ndarray:
+    """Reads rows of an array, and only the chunks that hold them. Raises `AuditError` as `load_array` does."""
     try:
-        return np.asarray(_open(path, open=True).read().result())
+        return np.asarray(_open(path, open=True)[rows].read().result())
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise AuditError(f"{path} cannot be read ({reason}); remove its folder to make that stage again") from error
-
-
-def read_rows(path: epath.Path, indices: np.ndarray) -> np.ndarray:
-    """Rows `indices` of an array, and no others."""
-    return np.asarray(_open(path, open=True)[indices].read().result())
 
 
 class ImageStore:

@@ -1,12 +1,14 @@
 """Files of a workdir, on a file system or in a bucket (gs://): whole or absent."""
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from etils import epath
@@ -71,11 +73,17 @@ def check_workdir(root: epath.Path) -> None:
         ) from error
 
 
-def write_bytes(path: epath.Path, data: bytes) -> None:
-    """Atomically writes `data`: one PUT to an object store; locally a temporary name, flushed and moved into place."""
+@contextlib.contextmanager
+def open_atomic(path: epath.Path) -> Iterator[BinaryIO]:
+    """A file to write to, which is at `path` only when the block has ended without an error, and then whole.
+
+    Locally a temporary name, flushed and moved into place; to an object store one PUT.
+    """
     if not is_local(path):
+        buffer = io.BytesIO()
+        yield buffer
         try:
-            path.write_bytes(data)
+            path.write_bytes(buffer.getvalue())
         except Exception as error:  # of gcsfs, aiohttp or google.auth; it has tried again for a while
             raise AuditError(f"{path} cannot be written ({error}); the same command resumes") from error
         return
@@ -83,13 +91,19 @@ def write_bytes(path: epath.Path, data: bytes) -> None:
     temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: epath.Path, data: bytes) -> None:
+    """Atomically writes `data`, as `open_atomic` does."""
+    with open_atomic(path) as file:
+        file.write(data)
 
 
 def write_json(path: epath.Path, content: Any) -> None:

@@ -8,6 +8,7 @@ before any compute, with the field that differs. What it depends on includes the
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import logging
 import shutil
 import subprocess
@@ -77,9 +78,7 @@ STAGES = (
         needed=lambda audit: audit.guided,
         per_method=True,
     ),
-    Stage(
-        "extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True, alone=True
-    ),
+    Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True),
     Stage("report", "report", ("target", "distill", "extract"), report, None, report_request, alone=True),
 )
 NAMES = tuple(stage.name for stage in STAGES)
@@ -105,7 +104,7 @@ def _unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) -> Imag
     They are refused, except in TensorFlow Datasets, where nobody can remove them (CIFAR-10's test split has hundreds of
     near-duplicates of training images, Barz and Denzler 2020): there they are skipped, and listed.
     """
-    groups = near_duplicate_groups(np.concatenate([images.images, unseen.images]), dataset.near_duplicate)
+    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), dataset.near_duplicate)
     known = np.isin(groups[len(images) :], groups[: len(images)])
     overlap = not set(images.ids).isdisjoint(unseen.ids)
     if known.any() and (dataset.name != "tfds" or overlap or known.all()):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from side_jax import splitting
 from side_jax.images import load_images
 from side_jax.splitting import near_duplicate_groups, split_images
 
@@ -33,6 +34,27 @@ def test_groups_are_connected_components(image_set):
     groups = near_duplicate_groups(images, 0.99)
     assert groups[0] == groups[2]
     assert len(set(groups)) == 3
+
+
+def test_groups_are_numbered_by_their_first_image_across_blocks(monkeypatch):
+    """Chains that only later blocks close; the numbering decides the split and the relabellings."""
+    monkeypatch.setattr(splitting, "_BLOCK", 4)
+    rng = np.random.default_rng(0)
+    scenes = rng.integers(0, 256, (6, 32, 32, 1), np.uint8)
+    chosen = np.array([5, 1, 2, 1, 0, 5, 3, 2, 5, 0, 4, 3, 1])
+    groups = near_duplicate_groups((scenes[i] for i in chosen), 0.99)
+    np.testing.assert_array_equal(groups, [0, 1, 2, 1, 3, 0, 4, 2, 0, 3, 5, 4, 1])
+    fading = np.array([np.clip(rng.normal(128, 40, (32, 32, 1)), 0, 255)] * 9)
+    for i in range(1, 9):  # each resembles its neighbours, and the ends do not resemble each other
+        fading[i] = np.clip(fading[i - 1] + rng.normal(0, 12, (32, 32, 1)), 0, 255)
+    order = rng.permutation(9)
+    assert len(set(near_duplicate_groups(fading[order].astype(np.uint8), 0.94))) == 1
+    assert len(set(near_duplicate_groups(fading[[0, 8]].astype(np.uint8), 0.94))) == 2
+
+
+def test_nothing_held_out_copies_no_image(image_set):
+    images = image_set(10)
+    assert split_images(images, 0, 0.98, 0).train.images is images.images
 
 
 def test_fraction_is_respected(image_set):

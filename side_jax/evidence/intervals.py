@@ -1,10 +1,12 @@
 """95 % confidence intervals and paired tests. Generated images are independent draws; λ's are paired by image index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from side_jax.evidence.bitsets import column_sums, pack, union
 
 LEVEL = 0.95
 _Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
@@ -16,6 +18,34 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Finds(NamedTuple):
+    """Which training images each of N generated images finds, as pairs; no pair occurs twice.
+
+    Attributes:
+      images: which generated image, int [E].
+      photos: which training image it finds, int [E].
+      num_images: N.
+    """
+
+    images: np.ndarray
+    photos: np.ndarray
+    num_images: int
+
+    @classmethod
+    def of(cls, winners: np.ndarray) -> "Finds":
+        """At most one each: int [N], −1 for none."""
+        images = np.flatnonzero(winners >= 0)
+        return cls(images, winners[images], len(winners))
+
+    def times(self) -> np.ndarray:
+        """How many generated images find each training image, int [at most M]."""
+        return np.bincount(self.photos)
+
+    def distinct(self) -> int:
+        """Training images found."""
+        return int(np.count_nonzero(self.times()))
 
 
 def proportion(hits: np.ndarray) -> Estimate:
@@ -32,20 +62,13 @@ def mean(values: np.ndarray) -> Estimate:
     return Estimate(centre, centre - spread, centre + spread)
 
 
-def lone_finds(found: list[np.ndarray]) -> np.ndarray:
-    """For each generated image, how many training images it alone finds: what UMS loses without it. int [N].
-
-    Args:
-      found: per generated image, the distinct training images it finds.
-    """
-    lengths = [len(ids) for ids in found]
-    flat = np.concatenate(found) if found else np.zeros(0, np.int64)
-    owner = np.repeat(np.arange(len(found)), lengths)
-    _, position, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    return np.bincount(owner[counts[position] == 1], minlength=len(found))
+def lone_finds(found: Finds) -> np.ndarray:
+    """For each generated image, how many training images it alone finds: what UMS loses without it. int [N]."""
+    alone = found.times()[found.photos] == 1
+    return np.bincount(found.images[alone], minlength=found.num_images)
 
 
-def unique_share(found: list[np.ndarray]) -> Estimate:
+def unique_share(found: Finds) -> Estimate:
     """Distinct training images found, over N, with a jackknife interval.
 
     Deleting image i loses exactly its lone finds, so the jackknife needs no recomputation. Its variance errs on the
@@ -56,13 +79,13 @@ def unique_share(found: list[np.ndarray]) -> Estimate:
     return mean_unique_share([found])
 
 
-def mean_unique_share(sweep: Sequence[list[np.ndarray]]) -> Estimate:
-    """`unique_share` averaged over several λ, image i paired with image i: L lists of N.
+def mean_unique_share(sweep: Sequence[Finds]) -> Estimate:
+    """`unique_share` averaged over several λ, image i paired with image i.
 
     Deleting image i deletes it at every λ. What repeated finds add counts as fully correlated over λ, an upper bound.
     """
-    n = len(sweep[0])
-    value = float(np.mean([len(np.unique(np.concatenate(found))) for found in sweep])) / n
+    n = sweep[0].num_images
+    value = float(np.mean([found.distinct() for found in sweep])) / n
     if value == 0:
         return Estimate(0.0, 0.0, proportion(np.zeros(n, bool)).high)
     lost = np.mean([lone_finds(found) for found in sweep], axis=0)
@@ -91,17 +114,14 @@ def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) 
       baseline: the same for the baseline: int [N].
       seed: of the swappings.
     """
-    winners = np.atleast_2d(winners)
+    sweep, before = [Finds.of(row) for row in np.atleast_2d(winners)], Finds.of(baseline)
     n = len(baseline)
-    lost = np.mean([lone_finds(_as_found(row)) for row in winners], axis=0) - lone_finds(_as_found(baseline))
-    variance = _jackknife_variance(lost) + _repeat_variance(_as_found(baseline))
-    variance += float(np.mean([_repeat_variance(_as_found(row)) for row in winners]))
+    lost = np.mean([lone_finds(found) for found in sweep], axis=0) - lone_finds(before)
+    variance = _jackknife_variance(lost) + _repeat_variance(before)
+    variance += float(np.mean([_repeat_variance(found) for found in sweep]))
     spread = max(_Z * float(np.sqrt(variance)) / n, proportion(np.zeros(n, bool)).high)
-
-    def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-        return float(np.mean([_count(row) for row in ours]) - np.mean([_count(row) for row in theirs]))
-
-    value, p = _swap_test(winners, baseline, difference, seed)
+    value = float(np.mean([found.distinct() for found in sweep]) - before.distinct())
+    p = _share_as_extreme(_swapped_counts(sweep, before, seed), value)
     return Estimate(value / n, value / n - spread, value / n + spread), p
 
 
@@ -123,32 +143,58 @@ def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> t
     if len(hits) == 1:
         gained, lost = int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())
         return estimate, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return estimate, _swap_test(hits, baseline, lambda ours, theirs: ours.mean() - theirs.mean(), seed)[1]
+    return estimate, _share_as_extreme(_swapped_shares(hits, baseline, seed), hits.mean() - baseline.mean())
 
 
 _SWAPPINGS = 1_999
 
 
-def _swap_test(
-    outcomes: np.ndarray, baseline: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float], seed: int
-) -> tuple[float, float]:
-    """`statistic` of outcomes [L, N] and the baseline [N], and the share of random swappings that are as extreme."""
-    theirs = np.broadcast_to(baseline, outcomes.shape)
-    actual = statistic(outcomes, theirs)
-    rng, extreme = np.random.default_rng((seed, 3)), 1
-    for _ in range(_SWAPPINGS):
-        swap = rng.random(len(baseline)) < 0.5
-        swapped = statistic(np.where(swap, theirs, outcomes), np.where(swap, outcomes, theirs))
-        extreme += abs(swapped) >= abs(actual) - 1e-12
-    return actual, extreme / (_SWAPPINGS + 1)
+def _swappings(size: int, seed: int) -> np.ndarray:
+    """Which images each swapping swaps, as bits [N, W]."""
+    rng = np.random.default_rng((seed, 3))
+
+    def draw(count: int) -> np.ndarray:
+        return np.stack([rng.random(size) < 0.5 for _ in range(count)])
+
+    return pack(draw, _SWAPPINGS, size)
 
 
-def _count(winners: np.ndarray) -> int:
-    return int((np.bincount(winners + 1)[1:] > 0).sum())
+def _share_as_extreme(swapped: np.ndarray, actual: float) -> float:
+    """p: the share of the swappings, the actual outcome included, that differ at least as much."""
+    return float((1 + np.sum(np.abs(swapped) >= abs(actual) - 1e-12)) / (_SWAPPINGS + 1))
 
 
-def _as_found(winners: np.ndarray) -> list[np.ndarray]:
-    return [np.array([w] if w >= 0 else [], int) for w in winners]
+def _swapped_shares(hits: np.ndarray, baseline: np.ndarray, seed: int) -> np.ndarray:
+    """The difference of the shares, hits [L, N] less baseline [N], under every swapping: [1,999].
+
+    Swapping image i adds to the one count what it takes from the other. Images alike in that are counted together.
+    """
+    gain = len(hits) * baseline.astype(np.int64) - hits.sum(0)
+    swaps = _swappings(len(baseline), seed)
+    moved = np.zeros(_SWAPPINGS, np.int64)
+    for step in np.unique(gain[gain != 0]):
+        moved += step * column_sums([swaps[gain == step]], _SWAPPINGS)
+    ours, theirs = hits.sum() + moved, len(hits) * baseline.sum() - moved
+    return ours / hits.size - theirs / hits.size
+
+
+def _swapped_counts(sweep: Sequence[Finds], baseline: Finds, seed: int) -> np.ndarray:
+    """The difference of the numbers of distinct finds, averaged over λ, under every swapping: [1,999].
+
+    A photo is found if any of its finders stayed, or any of the other side's was swapped in.
+    """
+    swaps = _swappings(baseline.num_images, seed)
+    size = max(len(found.times()) for found in (*sweep, baseline))
+    ours, theirs = np.zeros((2, _SWAPPINGS), np.int64)
+
+    def found_by(bits: np.ndarray, found: Finds) -> np.ndarray:
+        return union(bits, found.images, found.photos, size)
+
+    moved_in, stayed = found_by(swaps, baseline), found_by(~swaps, baseline)
+    for found in sweep:
+        ours += column_sums([found_by(~swaps, found) | moved_in], _SWAPPINGS)
+        theirs += column_sums([found_by(swaps, found) | stayed], _SWAPPINGS)
+    return ours / len(sweep) - theirs / len(sweep)
 
 
 def _jackknife_variance(lost: np.ndarray) -> float:
@@ -157,8 +203,8 @@ def _jackknife_variance(lost: np.ndarray) -> float:
     return float((n - 1) / n * np.square(lost - lost.mean()).sum())
 
 
-def _repeat_variance(found: list[np.ndarray]) -> float:
+def _repeat_variance(found: Finds) -> float:
     """Variance of a count that photos found more than once add, each being missed with probability e^−c."""
-    counts = np.unique(np.concatenate(found), return_counts=True)[1]
+    counts = found.times()
     missed = np.exp(-counts[counts >= 2].astype(float))
     return float((missed * (1 - missed)).sum())

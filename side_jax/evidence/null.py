@@ -6,13 +6,31 @@ difference. The unit of this test is the real image (or group of near-duplicates
 that many generated images resemble (hubs) widen the null, as they should; a binomial test would overlook them.
 """
 
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
+
+from side_jax.evidence.bitsets import column_sums, pack
+from side_jax.evidence.scores import Band, InBand
 
 PERMUTATIONS = 9_999
-_BLOCK = 256  # relabellings at once: [N, 256] floats are held
+_BLOCK = 1024  # generated images at once
+_STEP = 32  # matches of one image at once; by then nearly every relabelling has one of each side among them
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabellings:
+    """Which of P pooled images are "train".
+
+    Attributes:
+      bits: uint64 [P, W], column 0 the actual labels (`bitsets`).
+      count: relabellings, the actual one included.
+    """
+
+    bits: np.ndarray
+    count: int
 
 
 class Excess(NamedTuple):
@@ -30,8 +48,10 @@ class Excess(NamedTuple):
     p: float
 
 
-def relabellings(train: np.ndarray, groups: np.ndarray, classes: np.ndarray, seed: int) -> np.ndarray:
-    """Which pooled images are "train": column 0 as it is, the others as the split might have had it. bool [P, R].
+def relabellings(
+    train: np.ndarray, groups: np.ndarray, classes: np.ndarray, seed: int, permutations: int = PERMUTATIONS
+) -> Relabellings:
+    """The actual labels of the pooled images, and random ones.
 
     Groups of one size in one class change places at random, which leaves every count as it is. The split treats them
     alike, so each such relabelling was equally likely.
@@ -41,44 +61,103 @@ def relabellings(train: np.ndarray, groups: np.ndarray, classes: np.ndarray, see
       groups: near-duplicate groups, each on one side, int [P].
       classes: int [P]; a group has its first member's.
       seed: of the permutations.
+      permutations: how many.
     """
     rng = np.random.default_rng((seed, 2))
     _, first, unit, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    actual = train[first]
-    shuffled = np.empty((PERMUTATIONS, len(first)), bool)
     strata = np.unique(np.stack([classes[first], sizes], axis=1), axis=0, return_inverse=True)[1].ravel()
+    count = 1 + permutations
+    bits = np.zeros((len(first), -(-count // 64)), np.uint64)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        shuffled[:, members] = rng.permuted(np.tile(actual[members], (PERMUTATIONS, 1)), axis=1)
-    return np.concatenate([actual[None], shuffled])[:, unit].T
+        bits[members] = _shuffled(train[first[members]], count, rng)
+    return Relabellings(bits[unit], count)
 
 
-def share_excess(hits: sparse.csr_array, excluded: sparse.csr_array, labels: np.ndarray) -> Excess:
-    """Excess of "the best match lies in a band": some match is at or above α, none at or above β.
+def _shuffled(actual: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Labels bool [U] as they are and shuffled, as bits [U, W]."""
+    drawn = 0
+
+    def draw(number: int) -> np.ndarray:
+        nonlocal drawn
+        labels = np.tile(actual, (number, 1))
+        shuffled = labels[int(drawn == 0) :]
+        drawn += number
+        rng.permuted(shuffled, axis=1, out=shuffled)
+        return labels
+
+    return pack(draw, count, len(actual))
+
+
+def share_excess(paired: InBand, heldout: InBand, labels: Relabellings, bands: Sequence[Band]) -> list[Excess]:
+    """Excess of "the best match lies in a band", for each: some match is at or above α, none at or above β.
 
     Args:
-      hits: [N, 2m], non-zero where image i scores ≥ α with pooled image j.
-      excluded: the same for ≥ β; empty for a band without upper limit.
-      labels: `relabellings`.
+      paired: what each generated image scores with the training images, the first half of the pool.
+      heldout: with the held-out images, the other half.
+      labels: `relabellings` of the pool.
+      bands: a band that ends at 1 has no upper limit.
     """
+    size = len(paired.offsets) - 1
+    limits = [(low, high if high < 1.0 else np.inf) for _, low, high in bands]
+    thresholds = sorted({limit for pair in limits for limit in pair if limit < np.inf}, reverse=True)
+    level = {threshold: i + 1 for i, threshold in enumerate(thresholds)} | {np.inf: 0}
+    counts = np.zeros((len(bands), 2, labels.count), np.int64)
+    for start in range(0, size, _BLOCK):
+        block = paired.rows(start, start + _BLOCK), heldout.rows(start, start + _BLOCK)
+        reached = _reached(*block, labels, thresholds)
+        for band, (low, high) in enumerate(limits):
+            inside = reached[level[low]] & ~reached[level[high]]
+            for side in range(2):
+                counts[band, side] += column_sums([inside[side]], labels.count)
+    return [_excess(train / size - held / size) for train, held in counts]
 
-    def share(train: np.ndarray) -> np.ndarray:
-        mask = train.astype(np.float32)
-        return (((hits @ mask) > 0) & ~((excluded @ mask) > 0)).mean(0)
 
-    blocks = [labels[:, i : i + _BLOCK] for i in range(0, labels.shape[1], _BLOCK)]
-    return _excess(np.concatenate([share(block) - share(~block) for block in blocks]))
+def _reached(paired: InBand, heldout: InBand, labels: Relabellings, thresholds: Sequence[float]) -> np.ndarray:
+    """Which of n images match some training image, and which some held-out one, in which relabelling.
+
+    Args:
+      paired: as for `share_excess`.
+      heldout: as for `share_excess`.
+      labels: `relabellings` of the pool.
+      thresholds: descending.
+
+    Returns:
+      uint64 [1 + number of thresholds, 2, n, W]: with a score at or above each threshold; entry 0: none.
+    """
+    size, ends = len(paired.offsets) - 1, len(thresholds)
+    members = np.concatenate([paired.positions, heldout.positions + len(labels.bits) // 2])
+    scores = np.concatenate([paired.scores, heldout.scores])
+    key = np.concatenate([paired.images(), heldout.images()]) * (ends + 1)
+    for threshold in thresholds:
+        key += scores < threshold
+    members = members[np.argsort(key, kind="stable")]  # by image, then from the highest threshold down
+    starts = np.concatenate([[0], np.cumsum(np.bincount(key, minlength=size * (ends + 1)))])
+    full = pack(lambda count: np.ones((count, 1), bool), labels.count, 1)[0]
+    reached = np.zeros((1 + ends, 2, size, len(full)), np.uint64)
+    for image in range(size):
+        some, every = np.zeros_like(full), full
+        for i in range(ends):
+            place = image * (ends + 1) + i
+            for step in range(starts[place], starts[place + 1], _STEP):
+                if np.array_equal(some & ~every, full):
+                    break
+                added = labels.bits[members[step : min(step + _STEP, starts[place + 1])]]
+                some = some | np.bitwise_or.reduce(added, axis=0)
+                every = every & np.bitwise_and.reduce(added, axis=0)
+            reached[1 + i, :, image] = some, full & ~every
+    return reached
 
 
-def nearest_excess(nearest: np.ndarray, labels: np.ndarray) -> Excess:
+def nearest_excess(nearest: np.ndarray, labels: Relabellings) -> Excess:
     """Excess of "the nearest pooled image is a training image", over 0.5, so that copying nothing gives 0.
 
     Args:
       nearest: position of each generated image's nearest among the pooled images, int [N].
       labels: `relabellings`.
     """
-    counts = np.bincount(nearest, minlength=len(labels))
-    return _excess(counts @ labels / len(nearest) - 0.5)
+    blocks = (labels.bits[nearest[start : start + _BLOCK]] for start in range(0, len(nearest), _BLOCK))
+    return _excess(column_sums(blocks, labels.count) / len(nearest) - 0.5)
 
 
 def _excess(differences: np.ndarray) -> Excess:

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from side_jax.evidence import intervals
-from side_jax.evidence.summary import Band, Scores
+from side_jax.evidence.scores import Band, Nearest
 
 RANDOM = "random"  # λ = 0, unguided
 
 
-def method_row(sweep: Sequence[Scores], bands: Sequence[Band]) -> dict[str, Any]:
+def method_row(sweep: Sequence[Nearest], bands: Sequence[Band]) -> dict[str, Any]:
     """AMS and UMS of one method in every band, averaged over its λ, with 95 % intervals.
 
     Args:
@@ -27,7 +27,7 @@ def method_row(sweep: Sequence[Scores], bands: Sequence[Band]) -> dict[str, Any]
     }
 
 
-def gain_over_random(sweep: Sequence[Scores], random: Scores, bands: Sequence[Band]) -> dict[str, Any]:
+def gain_over_random(sweep: Sequence[Nearest], random: Nearest, bands: Sequence[Band]) -> dict[str, Any]:
     """What a method adds to Random, by image index: no λ is picked, so all images serve."""
     gains = {}
     for band in bands:
@@ -42,7 +42,7 @@ def gain_over_random(sweep: Sequence[Scores], random: Scores, bands: Sequence[Ba
 
 
 def table1(
-    train: Mapping[str, Sequence[Scores]], heldout: Mapping[str, Sequence[Scores]], bands: Sequence[Band]
+    train: Mapping[str, Sequence[Nearest]], heldout: Mapping[str, Sequence[Nearest]], bands: Sequence[Band]
 ) -> list[dict[str, Any]]:
     """One row per method, in the order given.
 

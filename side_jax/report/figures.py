@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 
 _TRAIN, _HELDOUT, _REAL = "#b2182b", "#2166ac", "#888888"
+_MANY = 12  # λ from which a curve has a ribbon in place of error bars
+_HISTOGRAMS = 6  # λ with a histogram, at most
 
 
 def png_data(image: np.ndarray) -> str:
@@ -27,21 +29,31 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _axes(columns: int, width: float = 4.2, height: float = 3.2) -> tuple[Any, Any]:
+def _axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) -> tuple[Any, list[Any]]:
+    """`count` panels, at most `columns` side by side."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, columns, figsize=(width * columns, height), squeeze=False, layout="constrained")
-    return figure, axes[0]
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    size = width * columns, height * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for unused in axes.flat[count:]:
+        unused.remove()
+    return figure, list(axes.flat[:count])
 
 
 def _curve(
     axis: Any, scales: list[float], estimates: list[dict[str, float]], color: str, style: str, name: str
 ) -> None:
     value, low, high = (100 * np.array([e[key] for e in estimates]) for key in ("value", "low", "high"))
+    if len(scales) >= _MANY:
+        axis.plot(scales, value, color=color, linestyle=style, linewidth=1.4, label=name)
+        axis.fill_between(scales, low, high, color=color, alpha=0.15, linewidth=0)
+        return
     errors = np.maximum([value - low, high - value], 0)
     axis.errorbar(scales, value, errors, color=color, linestyle=style, marker="o", markersize=4, capsize=3, label=name)
 
@@ -53,7 +65,7 @@ def scale_curves(metrics: dict[str, Any]) -> str:
     references = [("train", _TRAIN, "training")]
     if "heldout" in rows[0]:  # equally many of each
         references = [("paired", _TRAIN, "training"), ("heldout", _HELDOUT, "held-out")]
-    figure, axes = _axes(len(metrics["bands"]))
+    figure, axes = _axes(len(metrics["bands"]), columns=3)
     for axis, (band, low, high) in zip(axes, metrics["bands"], strict=True):
         for reference, color, name in references:
             for score, style in (("ams", "-"), ("ums", ":")):
@@ -61,8 +73,21 @@ def scale_curves(metrics: dict[str, Any]) -> str:
                 _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
         axis.set(title=f"{band} [{low:g}, {high:g}{']' if high >= 1 else ')'}", xlabel="λ", ylabel="% of images")
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     return _svg(figure)
+
+
+def histogram_scales(metrics: dict[str, Any]) -> list[float]:
+    """The λ that get a histogram: all, or if they are many the ends, the highest AMS and some evenly between."""
+    rows = sorted(metrics["scales"], key=lambda row: row["scale"])
+    if len(rows) <= _HISTOGRAMS:
+        return [row["scale"] for row in rows]
+    top = metrics["bands"][-1][0]
+    highest = max(range(len(rows)), key=lambda i: rows[i]["train"]["bands"][top]["ams"]["value"])
+    places = np.linspace(0, len(rows) - 1, _HISTOGRAMS).round().astype(int)
+    if highest not in places:
+        places[1 + int(np.abs(places[1:-1] - highest).argmin())] = highest
+    return [rows[i]["scale"] for i in places]
 
 
 def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.ndarray]]) -> str:
@@ -70,10 +95,10 @@ def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.nda
 
     Args:
       metrics: metrics.json.
-      best: λ -> reference name -> best score per generated image.
+      best: λ, in the order shown -> reference name -> best score per generated image.
     """
-    figure, axes = _axes(len(best), width=3.4)
-    everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()])
+    figure, axes = _axes(len(best), columns=3, width=3.7, height=2.6)
+    everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()]).astype(float)
     edges = np.linspace(np.floor(np.quantile(everything, 0.01) * 20) / 20, 1.0, 41)
     for axis, (scale, by_name) in zip(axes, best.items(), strict=True):
         if metrics["heldout_photos"]:
@@ -91,7 +116,7 @@ def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.nda
 
 def agreement_curve(agreement: dict[int, float], num_classes: int) -> str:
     """Share of images on which student and teacher agree, by noise level, and chance."""
-    figure, (axis,) = _axes(1)
+    figure, (axis,) = _axes(1, columns=1)
     axis.plot(list(agreement), [100 * share for share in agreement.values()], marker="o", color=_TRAIN)
     axis.axhline(100 / num_classes, color=_REAL, linestyle=":", label="chance")
     axis.set(xlabel="timestep t (noise grows to the right)", ylabel="agreement with teacher, %", ylim=(0, 102))

@@ -52,19 +52,28 @@ def render(
         agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters["method_name"] = method_name
+    environment.filters |= {"method_name": method_name, "scale_list": scale_list}
     template = environment.from_string(
         importlib.resources.files("side_jax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     )
+    shown = figures.histogram_scales(metrics)
     return template.render(
         metrics=metrics,
         facts=facts,
         sheets=sheets,
         verdicts=verdicts(metrics),
         curves=figures.scale_curves(metrics),
-        histograms=figures.score_histograms(metrics, best),
+        histogram_scales=shown,
+        histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
         agreement=agreement,
     )
+
+
+def scale_list(scales: list[float]) -> str:
+    """The λ of a sweep in words: all of them if they are few."""
+    if len(scales) <= 8:
+        return ", ".join(f"{scale:g}" for scale in scales)
+    return f"{len(scales)} from {min(scales):g} to {max(scales):g}"
 
 
 def method_name(method: str) -> str:

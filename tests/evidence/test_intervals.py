@@ -2,12 +2,19 @@ import numpy as np
 import pytest
 
 from side_jax.evidence import intervals
+from side_jax.evidence.intervals import Finds
 
 
-def found_lists(rng, p, n):
-    """n draws of at most one training image each, image j with probability p[j]."""
+def draw_winners(rng, p, n):
+    """n draws of at most one training image each, image j with probability p[j]; −1 for none."""
     draws = rng.choice(len(p) + 1, n, p=[*p, 1 - p.sum()])
-    return [np.array([d] if d < len(p) else [], int) for d in draws]
+    return np.where(draws < len(p), draws, -1)
+
+
+def finds(*lists):
+    """What each image finds."""
+    images = np.repeat(np.arange(len(lists)), [len(ids) for ids in lists])
+    return Finds(images, np.concatenate(lists).astype(int), len(lists))
 
 
 def test_clopper_pearson_by_known_values():
@@ -19,15 +26,16 @@ def test_clopper_pearson_by_known_values():
 
 
 def test_lone_finds_by_hand():
-    found = [np.array([1]), np.array([1]), np.array([2, 3]), np.array([], int), np.array([4, 1])]
+    found = finds([1], [1], [2, 3], [], [4, 1])
     np.testing.assert_array_equal(intervals.lone_finds(found), [0, 0, 2, 0, 1])
+    assert found.distinct() == 4
 
 
 def test_lone_finds_are_what_deletion_loses():
-    found = found_lists(np.random.default_rng(0), np.full(30, 0.02), 40)
-    whole = len(np.unique(np.concatenate(found)))
-    without = [whole - len(np.unique(np.concatenate(found[:i] + found[i + 1 :]))) for i in range(40)]
-    np.testing.assert_array_equal(intervals.lone_finds(found), without)
+    winners = draw_winners(np.random.default_rng(0), np.full(30, 0.02), 40)
+    whole = Finds.of(winners)
+    without = [whole.distinct() - Finds.of(np.delete(winners, i)).distinct() for i in range(40)]
+    np.testing.assert_array_equal(intervals.lone_finds(whole), without)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "zipf"])
@@ -37,14 +45,14 @@ def test_ums_interval_covers_its_expectation(kind):
     expected = (1 - (1 - p) ** n).sum() / n  # E[N_umem] / N_G
     covered = 0
     for _ in range(400):
-        estimate = intervals.unique_share(found_lists(rng, p, n))
+        estimate = intervals.unique_share(Finds.of(draw_winners(rng, p, n)))
         covered += estimate.low <= expected <= estimate.high
     assert covered / 400 >= 0.94
 
 
 def test_difference_interval_covers_zero_for_equal_models():
     p, n, rng = np.full(50, 0.004), 300, np.random.default_rng(2)
-    draw = lambda: np.array([found[0] if len(found) else -1 for found in found_lists(rng, p, n)])
+    draw = lambda: draw_winners(rng, p, n)
     covered, rejected = 0, 0
     for _ in range(50):
         estimate, p_value = intervals.unique_difference(draw(), draw())
@@ -61,8 +69,8 @@ def test_one_photo_found_twice_is_no_significant_gain():
     assert estimate.value == 1 / 160
     assert estimate.low < 0
     assert p > 0.4
-    hub = [np.array([7])] * 2 + [np.array([], int)] * 318
-    assert intervals.unique_share(hub).high > 1 / 320
+    hub = np.where(np.arange(320) < 2, 7, -1)
+    assert intervals.unique_share(Finds.of(hub)).high > 1 / 320
 
 
 def test_many_new_finds_are_a_significant_gain():
@@ -78,7 +86,7 @@ def test_nothing_found_twice_over_is_an_open_difference():
 
 
 def test_no_finds_still_have_an_upper_end():
-    estimate = intervals.unique_share([np.array([], int)] * 50)
+    estimate = intervals.unique_share(Finds.of(np.full(50, -1)))
     assert estimate.value == estimate.low == 0
     assert estimate.high == pytest.approx(1 - 0.025 ** (1 / 50))
 
@@ -97,7 +105,7 @@ def test_paired_shares_by_mcnemar():
 
 def test_sweep_of_one_scale_is_that_scale():
     rng = np.random.default_rng(0)
-    found = found_lists(rng, np.full(30, 0.02), 100)
+    found = Finds.of(draw_winners(rng, np.full(30, 0.02), 100))
     assert intervals.mean_unique_share([found]) == intervals.unique_share(found)
     assert intervals.mean_unique_share([found, found]) == intervals.unique_share(found)
     hits = np.arange(100) < 10
@@ -116,7 +124,7 @@ def test_difference_over_a_sweep_rejects_rarely_if_there_is_none(alike):
     """One distribution at four λ and in the baseline; the images of the four λ are the same, or independent."""
     p, n, rng, rejected = np.full(50, 0.004), 150, np.random.default_rng(4), np.zeros(2)
     for _ in range(40):
-        draws = np.array([[f[0] if len(f) else -1 for f in found_lists(rng, p, n)] for _ in range(2 if alike else 5)])
+        draws = np.array([draw_winners(rng, p, n) for _ in range(2 if alike else 5)])
         sweep = np.repeat(draws[1:], 4, axis=0) if alike else draws[1:]
         rejected += [
             intervals.share_difference(sweep >= 0, draws[0] >= 0)[1] < 0.05,
@@ -145,3 +153,26 @@ def test_shares_that_never_differ_still_have_an_interval():
     estimate, p = intervals.share_difference(np.zeros(50, bool), np.zeros(50, bool))
     assert estimate.low < 0 < estimate.high
     assert p == 1
+
+
+def swapped_by_loop(winners, baseline, score):
+    """The two-sided p of swapping images at random, one swapping after the other."""
+    rng, theirs = np.random.default_rng((0, 3)), np.broadcast_to(baseline, winners.shape)
+    actual, extreme = score(winners) - score(theirs), 1
+    for _ in range(1_999):
+        swap = rng.random(len(baseline)) < 0.5
+        difference = score(np.where(swap, theirs, winners)) - score(np.where(swap, winners, theirs))
+        extreme += abs(difference) >= abs(actual) - 1e-12
+    return extreme / 2_000
+
+
+@pytest.mark.parametrize("scales", [1, 3])
+def test_swapping_as_sets_of_bits_is_swapping_one_by_one(scales):
+    rng = np.random.default_rng(6)
+    winners, baseline = rng.integers(-30, 12, (scales, 70)), rng.integers(-30, 20, 70)
+    winners, baseline = np.maximum(winners, -1), np.maximum(baseline, -1)
+    distinct = lambda rows: np.mean([len(np.unique(row[row >= 0])) for row in rows])
+    assert intervals.unique_difference(winners, baseline)[1] == swapped_by_loop(winners, baseline, distinct)
+    if scales > 1:  # one λ has McNemar's test
+        hits = winners >= 0, baseline >= 0
+        assert intervals.share_difference(*hits)[1] == swapped_by_loop(*hits, lambda rows: rows.mean())

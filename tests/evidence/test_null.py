@@ -1,27 +1,72 @@
 import numpy as np
 import pytest
-from scipy import sparse
 
 from side_jax.evidence import null
+from side_jax.evidence.bitsets import unpack
+from side_jax.evidence.scores import InBand
 
 
-def singles(size, seed):
+def singles(size, seed, permutations=null.PERMUTATIONS):
     """Relabellings of 2·size photos of one class without near-duplicates, the first half training."""
     pool = np.arange(2 * size)
-    return null.relabellings(pool < size, pool, np.zeros_like(pool), seed)
+    return null.relabellings(pool < size, pool, np.zeros_like(pool), seed, permutations)
 
 
-def excess_of(scores, size, low, labels):
-    hits = sparse.csr_array((scores >= low).astype(np.float32))
-    nothing = sparse.csr_array(np.zeros_like(scores, dtype=np.float32))
-    return null.share_excess(hits, nothing, labels)
+def as_bool(labels):
+    """bool [P, R]."""
+    return unpack(labels.bits, labels.count)
+
+
+def in_band(scores, low, rng):
+    """What a table of scores [N, M] has at or above `low`, each image's in random order."""
+    found = [rng.permutation(np.flatnonzero(row >= np.float32(low))) for row in scores]
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in found])])
+    kept = [scores[i, row] for i, row in enumerate(found)]
+    return InBand(offsets, np.concatenate(found).astype(np.int32), np.concatenate(kept).astype(np.float32))
+
+
+def excess_of(scores, size, low, labels, high=1.0):
+    halves = [in_band(half, 0.1, np.random.default_rng(0)) for half in (scores[:, :size], scores[:, size:])]
+    return null.share_excess(*halves, labels, [("band", low, high)])[0]
 
 
 def test_first_relabelling_is_the_actual_one():
     labels = singles(5, 0)
-    np.testing.assert_array_equal(labels[:, 0], np.arange(10) < 5)
-    assert labels.shape == (10, 1 + null.PERMUTATIONS)
-    assert (labels.sum(0) == 5).all()
+    np.testing.assert_array_equal(as_bool(labels)[:, 0], np.arange(10) < 5)
+    assert as_bool(labels).shape == (10, 1 + null.PERMUTATIONS)
+    assert (as_bool(labels).sum(0) == 5).all()
+
+
+def test_relabellings_are_those_of_one_generator_class_by_class():
+    """In whatever blocks they are drawn: published p values depend on them."""
+    train, classes = np.arange(40) % 3 == 0, np.arange(40) % 2
+    rng, expected = np.random.default_rng((5, 2)), np.empty((1000, 40), bool)
+    for label in (0, 1):
+        expected[:, classes == label] = rng.permuted(np.tile(train[classes == label], (1000, 1)), axis=1)
+    labels = as_bool(null.relabellings(train, np.arange(40), classes, 5, 1000))
+    np.testing.assert_array_equal(labels, np.concatenate([train[None], expected]).T)
+
+
+@pytest.mark.parametrize("num_images", [1, 60, 1500])
+def test_excess_and_its_null_are_those_of_plain_counting(num_images):
+    """Ties with the limits, empty rows, hubs, two bands that touch and one that does not; more images than a block."""
+    rng, size = np.random.default_rng(num_images), 50
+    scores = np.round(rng.beta(1.5, 4, (num_images, 2 * size)), 1).astype(np.float32)
+    scores[:, 3] = 0.9  # a hub
+    scores[::4] = 0
+    labels = singles(size, 0, 300)
+    table = as_bool(labels)
+    bands = [("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("top", 0.8, 1.0)]
+    halves = in_band(scores[:, :size], 0.3, rng), in_band(scores[:, size:], 0.3, rng)
+    for found, (_, low, high) in zip(null.share_excess(*halves, labels, bands), bands, strict=True):
+
+        def share(side, low=low, high=high):
+            best = np.where(side, scores[:, :, None], -1).max(1)
+            return ((best >= np.float32(low)) & ((best < np.float32(high)) | (high >= 1))).mean(0)
+
+        differences = np.round(share(table) - share(~table), 9)
+        low_end, high_end = np.quantile(differences[1:], [0.025, 0.975])
+        assert found == (differences[0], low_end, high_end, (differences >= differences[0]).mean())
 
 
 def test_values_by_hand():
@@ -34,8 +79,7 @@ def test_values_by_hand():
 
 def test_band_with_an_upper_limit_excludes_better_matches():
     scores = np.array([[0.9, 0.55, 0, 0], [0.55, 0, 0, 0]])
-    hits, above = (sparse.csr_array((scores >= s).astype(np.float32)) for s in (0.5, 0.6))
-    assert null.share_excess(hits, above, singles(2, 0)).value == pytest.approx(0.5)
+    assert excess_of(scores, 2, 0.5, singles(2, 0), 0.6).value == pytest.approx(0.5)
 
 
 def test_copying_is_found():
@@ -63,9 +107,8 @@ def test_p_is_uniform_when_nothing_is_copied():
     for seed in range(200):
         order = rng.permutation(40)
         chosen = rng.choice(40, 120, p=pull[order] / pull.sum())
-        labels = singles(20, seed)[:, :400]
-        hits = sparse.csr_array(np.eye(40, dtype=np.float32)[chosen])
-        shares.append(null.share_excess(hits, sparse.csr_array(hits.shape, dtype=np.float32), labels).p)
+        labels = singles(20, seed, 399)
+        shares.append(excess_of(np.eye(40, dtype=np.float32)[chosen], 20, 0.5, labels).p)
         nearest.append(null.nearest_excess(chosen, labels).p)
     for p in (np.array(shares), np.array(nearest)):
         assert 0.01 <= (p <= 0.05).mean() <= 0.1
@@ -76,7 +119,7 @@ def test_groups_move_together_and_every_class_keeps_its_count():
     train = np.array([1, 1, 0, 0, 1, 0, 1, 0], bool)
     groups = np.array([0, 0, 1, 1, 2, 3, 4, 5])
     classes = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    labels = null.relabellings(train, groups, classes, 0)
+    labels = as_bool(null.relabellings(train, groups, classes, 0))
     np.testing.assert_array_equal(labels[:, 0], train)
     assert (labels[0] == labels[1]).all()
     assert (labels[2] == labels[3]).all()

@@ -1,16 +1,14 @@
 import numpy as np
 import pytest
 
-from side_jax.evidence.summary import Scores
+from side_jax.evidence.scores import Nearest
 from side_jax.evidence.table import table1
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 
 
 def scores(best, winner):
-    best, winner = np.asarray(best, float), np.asarray(winner)
-    empty = [np.zeros(0, int)] * len(best)
-    return Scores(best, winner, empty, empty, np.ones(len(best)), np.ones(len(best)))
+    return Nearest(np.asarray(best, np.float32), np.asarray(winner, np.int32))
 
 
 def test_rows_are_means_over_the_scales_by_hand():

@@ -1,11 +1,14 @@
+import re
+
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from side_jax.artifacts import plain
 from side_jax.evidence.null import relabellings
-from side_jax.evidence.summary import Scores, calibrate, compare_with_random, summarize
+from side_jax.evidence.scores import InBand, Scores
+from side_jax.evidence.summary import calibrate, compare_with_random, summarize
 from side_jax.evidence.table import table1
+from side_jax.report import figures
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
@@ -14,10 +17,10 @@ SIZE = 20
 
 def scores(best, winner):
     """Every image has exactly one match, `winner`, with score `best`."""
-    best, winner = np.asarray(best, float), np.asarray(winner)
-    above = [np.array([w] if b >= 0.5 else [], int) for b, w in zip(best, winner, strict=True)]
-    above_scores = [np.array([b] if b >= 0.5 else [], np.float32) for b in best]
-    return Scores(best, winner, above, above_scores, np.full(len(best), 0.9), np.full(len(best), 0.5))
+    best, winner = np.asarray(best, np.float32), np.asarray(winner, np.int32)
+    inside = best >= 0.5
+    above = InBand(np.concatenate([[0], np.cumsum(inside)]), winner[inside], best[inside])
+    return Scores(best, winner, above, np.full(len(best), 0.9), np.full(len(best), 0.5))
 
 
 def metrics(copies, heldout=True, guided_copies=None):
@@ -38,6 +41,7 @@ def metrics(copies, heldout=True, guided_copies=None):
     return plain(
         {
             "images": {"train": SIZE, "heldout": SIZE * heldout, "paired": SIZE * heldout},
+            "damaged_parts": None,
             "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
@@ -104,6 +108,35 @@ def test_page_names_the_descriptors_variant_hash_and_preprocessing():
     assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 <code>0123456789ab</code>, small_edge_288; score" in text
 
 
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 damaged parts of"), (1, "1 damaged part of"), (2, "2 damaged parts")]
+)
+def test_page_says_how_many_parts_were_damaged(count, text):
+    numbers = metrics(10)
+    assert "damaged part" not in page(numbers)  # a sweep of a version that did not count
+    assert text in page(numbers | {"damaged_parts": count})
+
+
+def test_page_of_many_scales_has_every_row_and_few_histograms():
+    numbers = metrics(10)
+    first, second = numbers["scales"]
+    numbers["scales"] = [first] + [second | {"scale": float(scale)} for scale in range(1, 51)]
+    best = {row["scale"]: {"training": np.linspace(0, 1, 40)} for row in numbers["scales"]}
+    text = render(numbers, FACTS, [], best)
+    assert all(f"<tr><td>{scale}</td>" in text for scale in range(1, 51))
+    assert len(re.findall(r">λ = \d+</text>", text)) == 6
+    assert "50 from 1 to 50" in text
+    assert "At 6 of the 51 λ" in text
+
+
+def test_histograms_are_of_the_ends_and_of_the_highest_ams():
+    bands, row = [["high", 0.6, 1.0]], lambda ams: {"train": {"bands": {"high": {"ams": {"value": ams}}}}}
+    numbers = {"bands": bands, "scales": [row(scale == 13) | {"scale": scale / 2} for scale in range(51)]}
+    assert figures.histogram_scales(numbers) == [0.0, 6.5, 10.0, 15.0, 20.0, 25.0]
+    few = {"bands": bands, "scales": [row(0) | {"scale": scale} for scale in (0.0, 5.0)]}
+    assert figures.histogram_scales(few) == [0.0, 5.0]
+
+
 def test_page_without_heldout_images_says_so():
     text = page(metrics(10, heldout=False), heldout=False)
     assert "nothing calibrates these scores" in text
@@ -134,26 +167,6 @@ def test_best_scale_is_chosen_and_measured_on_different_images():
     assert result["ams"]["scale"] == 3.0
     assert result["ams"]["difference"]["value"] == 0
     assert result["ams"]["p"] == 1
-
-
-def test_scores_are_read_from_the_table_by_id():
-    table = pa.table(
-        {
-            "ids": [["b", "a"], ["a", "b"]],
-            "scores": [[0.9, 0.55], [0.2, 0.1]],
-            "in_band": [["a", "b"], []],
-            "in_band_scores": [[0.55, 0.9], []],
-            "carlini_ratio": [0.5, 2.0],
-            "nearest_ratio": [0.1, 0.9],
-        }
-    )
-    read = Scores.from_table(table, "", ["a", "b"])
-    np.testing.assert_array_equal(read.winner, [1, 0])
-    summary = summarize(read, BANDS)
-    assert summary["bands"]["high"]["ams"]["value"] == summary["bands"]["high"]["ums"]["value"] == 0.5
-    assert summary["bands"]["mid"]["ams"]["value"] == 0
-    assert summary["bands"]["mid"]["ums_all"]["value"] == 0.5
-    assert summary["carlini_below_1"]["value"] == summary["nearest_ratio_below_third"]["value"] == 0.5
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0123, "1.23"), (0.5, "50.0"), (0.0, "0.00"), (-0.02, "-2.00")])
