@@ -11,10 +11,13 @@ from ml_collections import config_flags
 
 from side_jax import pipeline
 from side_jax.artifacts import AuditError
+from side_jax.cost.dry_run import UTILISATION, dry_run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go, e.g. runs/orl. Its parent must exist.")
 _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the whole audit would cost; run nothing, write nothing.")
+_UTILISATION = flags.DEFINE_float("utilisation", UTILISATION, "Of --dry_run: share of an accelerator's peak speed.")
 
 
 def main(arguments: list[str]) -> int:
@@ -26,6 +29,9 @@ def main(arguments: list[str]) -> int:
         flags.FLAGS(arguments)
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
+        if _DRY_RUN.value:
+            print(dry_run(_CONFIG.value, _UTILISATION.value))
+            return 0
         audit = pipeline.prepare(_CONFIG.value, _WORKDIR.value)
         pipeline.plan(audit, tuple(_STAGES.value))
     except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError) as error:

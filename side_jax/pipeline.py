@@ -22,6 +22,7 @@ from etils import epath
 
 import side_jax
 from side_jax import artifacts
+from side_jax.batch_size import AUTO, device_memory
 from side_jax.images import ImageSet, load_images
 from side_jax.options import AuditOptions, DatasetOptions
 from side_jax.splitting import Split, near_duplicate_groups, split_images
@@ -223,6 +224,8 @@ def run(config: Mapping[str, Any], workdir: epath.PathLike, stages: tuple[str, .
 def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
     """Runs what `plan` says, of a prepared audit."""
     planned = plan(audit, wanted)
+    if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
+        device_memory()  # known once and for all processes, before any stage that one of them runs alone
     audit.workdir.mkdir(parents=True, exist_ok=True)
     artifacts.write_json(audit.workdir / "config.json", _provenance(config))
     for step in planned:

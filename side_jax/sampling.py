@@ -1,19 +1,20 @@
 """Images from a target, guided or not. Image n depends on (seed, n) and the model alone (DESIGN §6)."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
 from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
-from side_jax.sharding import index_keys, replicate, shard_batch, stage_key
+from side_jax.sharding import data_mesh, index_keys, replicate, shard_batch, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
 
@@ -63,6 +64,9 @@ class Sampler:
       eta: DDIM's η.
       batch_size: images per call of the compiled program. Changes speed and memory only.
       guide: the classifier for λ > 0, if any.
+
+    Attributes:
+      batch_size: as given; may be changed at any time.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Sampler:
         self._target = target
         self._key = key
         self._eta = float(eta)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._guide = guide
         self._params = replicate(target.params)
         self._variables = replicate(guide.variables) if guide else None
@@ -102,11 +106,11 @@ class Sampler:
         if scale < 0 or (scale > 0 and self._guide is None):
             raise ValueError(f"scale must be 0 without a guide and 0 or more with one, got {scale}")
         labels = self.labels(indices) if labels is None else labels
-        net = self._guide.net if self._guide and scale > 0 else None
-        for start in range(0, len(indices), self._batch_size):
-            batch = indices[start : start + self._batch_size]
+        net = self._net(scale)
+        for start in range(0, len(indices), self.batch_size):
+            batch = indices[start : start + self.batch_size]
             # The last batch is filled up with its last image, so that one program serves all batches.
-            padded = np.pad(np.arange(start, start + len(batch)), (0, self._batch_size - len(batch)), mode="edge")
+            padded = np.pad(np.arange(start, start + len(batch)), (0, self.batch_size - len(batch)), mode="edge")
             keys, c = shard_batch((index_keys(self._key, indices[padded]), labels[padded]))
             images = _sample_batch(
                 self._params,
@@ -116,14 +120,37 @@ class Sampler:
                 jnp.float32(scale),
                 self._alpha_bar,
                 self._steps,
-                unet=self._target.unet,
-                prediction_type=self._target.schedule.prediction_type,
-                net=net,
-                image_shape=self._target.image_shape,
-                eta=self._eta,
-                clip_x0=self._target.clip_x0,
+                **self._static(net),
             )
             yield batch, np.asarray(images)[: len(batch)]
+
+    def program(self, scale: float) -> Hashable:
+        """What the compiled program at λ = `scale` depends on, besides the shapes of its arguments."""
+        return tuple(self._static(self._net(scale)).values())
+
+    def lower(self, batch_size: int, scale: float) -> jax.stages.Lowered:
+        """The program for a batch of so many images, ready to compile; nothing is run."""
+        net, mesh = self._net(scale), data_mesh()
+        split = NamedSharding(mesh, PartitionSpec("data" if batch_size % mesh.size == 0 else None))
+        key = jax.eval_shape(jax.random.key, 0).dtype
+        keys, labels = (jax.ShapeDtypeStruct((batch_size,), dtype, sharding=split) for dtype in (key, jnp.int32))
+        variables, lam = self._variables if net else None, jnp.float32(scale)
+        static = self._static(net)
+        return _sample_batch.lower(self._params, variables, keys, labels, lam, self._alpha_bar, self._steps, **static)
+
+    def _net(self, scale: float) -> ResNet | None:
+        return self._guide.net if self._guide and scale > 0 else None
+
+    def _static(self, net: ResNet | None) -> dict[str, Any]:
+        """The static arguments of the program."""
+        return {
+            "unet": self._target.unet,
+            "prediction_type": self._target.schedule.prediction_type,
+            "net": net,
+            "image_shape": self._target.image_shape,
+            "eta": self._eta,
+            "clip_x0": self._target.clip_x0,
+        }
 
 
 def sample(

@@ -11,7 +11,7 @@ from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
 from side_jax.interop import diffusers, guided_diffusion
 from side_jax.interop.torchvision import load_resnet
-from side_jax.models.unet import check_unet
+from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
 from side_jax.splitting import Split
 from side_jax.target import Target
@@ -73,6 +73,15 @@ def load_target(path: epath.PathLike) -> Target:
     """
     root = model_directory(path)
     return guided_diffusion.load_target(root) if guided_diffusion.is_weights(root) else diffusers.load_target(root)
+
+
+def read_architecture(path: epath.PathLike) -> UNet | None:
+    """The network of the model at `path`, without its weights, which need not be there; None if nothing is."""
+    flags = epath.Path(path).with_suffix(".json") if guided_diffusion.is_weights(path) else None
+    if not (flags or epath.Path(path)).exists():
+        return None
+    root = epath.Path(path) if flags else model_directory(path)
+    return guided_diffusion.read_architecture(root) if flags else diffusers.read_architecture(root)
 
 
 def model_files(root: epath.Path) -> dict[str, epath.Path]:

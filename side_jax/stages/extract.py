@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from side_jax.arrays import ImageStore, load_array, save_array
+from side_jax.batch_size import resolve
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import scale_folder
 from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
@@ -13,6 +15,8 @@ from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
 from side_jax.surrogate.classifier import read_classifier
+
+_CHUNK = 256  # images kept per chunk on disk, where no batch size says so
 
 
 def extract_spec(audit: Audit) -> dict[str, Any]:
@@ -38,9 +42,18 @@ def make_sampler(audit: Audit) -> Sampler:
     """Image n at any λ, as the sweep generates it."""
     options = audit.options.extract
     guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
-    size = min(options.batch_size, options.num_images)
     key = stage_key(audit.options.seed, "extract")
-    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide)
+    sampler = Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, guide=guide)
+    largest = max(options.scales)  # with the guide, if there is one, the program takes the most memory
+    sampler.batch_size = resolve(
+        options.batch_size,
+        lambda size: sampler.lower(size, largest),
+        sampler.program(largest),
+        options.num_images,
+        jax.device_count(),
+        "extract",
+    )
+    return sampler
 
 
 def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +69,8 @@ def image_store(audit: Audit, scale: float) -> ImageStore | None:
         return None
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
     path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
-    return ImageStore(path, options.num_images, shape, min(options.batch_size, options.num_images))
+    rows = _CHUNK if isinstance(options.batch_size, str) else options.batch_size
+    return ImageStore(path, options.num_images, shape, min(rows, options.num_images))
 
 
 def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -> np.ndarray:

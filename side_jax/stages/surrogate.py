@@ -11,6 +11,7 @@ from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
 from side_jax.artifacts import AuditError, file_hash, fingerprint, write_bytes
+from side_jax.batch_size import resolve
 from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
 from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
@@ -38,10 +39,17 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
-    sampler = Sampler(target, key, options.num_steps, 0.0, options.batch_size)
+    sampler = Sampler(target, key, options.num_steps)
+    sampler.batch_size = resolve(
+        options.batch_size,
+        lambda size: sampler.lower(size, 0.0),
+        sampler.program(0.0),
+        options.num_images,
+        jax.device_count(),
+        "synthesize",
+    )
     folder = audit.folder("synthetic")
-    rows = min(options.batch_size, options.num_images)
-    store = ImageStore(folder / "images.zarr", options.num_images, target.image_shape, rows)
+    store = ImageStore(folder / "images.zarr", options.num_images, target.image_shape, sampler.batch_size)
     fill(store, folder / "progress.json", options.num_images, lambda indices: sampler(indices, 0.0))
     return {"num_images": options.num_images}
 
