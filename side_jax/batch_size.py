@@ -91,9 +91,8 @@ def largest_batch(bytes_at: Callable[[int], float], limit: float, ceiling: int) 
     """
     one = bytes_at(1)
     if one > limit:
-        raise ValueError(
-            f"one image needs {one / 2**30:.3g} GiB of memory on a device, which offers {limit / 2**30:.3g} GiB"
-        )
+        needs = f"{one / 2**30:.3g} GiB of memory" if math.isfinite(one) else "more memory than the compiler finds"
+        raise ValueError(f"one image needs {needs} on a device, which offers {limit / 2**30:.3g} GiB")
     second = min(_SECOND, _power_of_two(ceiling))
     if second == 1:
         return 1

@@ -33,6 +33,18 @@ def run(*arguments):
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=extract"), "stage extract needs target"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--stages=sample"), "got sample"),
         (("--config=configs/smoke.py", "--workdir={}/run", "--no_such_flag"), "no_such_flag"),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.batch_size=much"),
+            "or 'auto', got 'much'",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--dry_run", "--config.extract.num_images=0"),
+            "extract.num_images must be at least 1, got 0",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--dry_run", "--utilisation=2"),
+            "--utilisation must be above",
+        ),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, arguments, message):

@@ -11,9 +11,10 @@ from side_jax.cost.accelerators import ACCELERATORS
 from side_jax.cost.count import Cost, Need, audit_cost
 from side_jax.cost.disk import ID_CHARACTERS, bytes_written
 from side_jax.cost.jobs import AUTO_BATCH, CLASSES, Setting
+from side_jax.diffusion.schedule import Schedule
 from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
-from side_jax.stages.audit import read_architecture
+from side_jax.stages.audit import check_num_steps, read_architecture
 
 UTILISATION = 0.2  # of the peak: what networks of many small convolutions reach
 _TRAINING_IMAGES = 10_000  # assumed: without the data nobody knows how many there are
@@ -84,6 +85,8 @@ def _architecture(options: AuditOptions) -> tuple[UNet, str]:
             " it to the target's"
         )
     check_unet(unet, dataset.image_size, dataset.channels)
+    schedule = Schedule() if options.target.source == "load" else options.target.make_schedule()
+    check_num_steps(options, schedule)
     return unet, source
 
 
@@ -158,7 +161,7 @@ def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
         f"Counted {counted}, for {kind}: another device's compiler fuses otherwise, and its memory differs.",
         f"Assumed: {setting.num_train:,} training images{heldout}, with names of {ID_CHARACTERS} characters;",
         "match, descriptors of real images and match tables depend on them.",
-        "Speed: products of float32 as JAX multiplies by default, in TF32 on a GPU and in one pass of bfloat16 on a TPU;",
+        "Speed: products of float32 as JAX multiplies by default, TF32 on a GPU and one pass of bfloat16 on a TPU;",
         "those of descriptors and matches in full float32.",
     ]
     if any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
+from side_jax.diffusion.schedule import Schedule
 from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
 from side_jax.interop import diffusers, guided_diffusion
@@ -119,11 +120,7 @@ def check(audit: Audit) -> None:
                 " dataset.image_size and dataset.channels to the target's"
             )
         _check_training_images(target, audit.split, options.target.path)
-    for name in ("synthesize", "extract"):
-        try:
-            schedule.ddim_timesteps(getattr(options, name).num_steps)
-        except ValueError as error:
-            raise ValueError(f"{name}.{error}") from error
+    check_num_steps(options, schedule)
     load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
     if options.classifier.pretrained:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
@@ -139,6 +136,15 @@ def check(audit: Audit) -> None:
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
         )
+
+
+def check_num_steps(options: AuditOptions, schedule: Schedule) -> None:
+    """Raises `ValueError`, naming the field, if the schedule has no sampler of so many steps."""
+    for name in ("synthesize", "extract"):
+        try:
+            schedule.ddim_timesteps(getattr(options, name).num_steps)
+        except ValueError as error:
+            raise ValueError(f"{name}.{error}") from error
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:
