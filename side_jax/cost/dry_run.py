@@ -16,7 +16,7 @@ from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
 from side_jax.stages.audit import check_num_steps, read_architecture
 
-UTILISATION = 0.2  # of the peak: what networks of many small convolutions reach
+UTILISATION = 0.2  # of the peak; an assumption, not a measurement
 _TRAINING_IMAGES = 10_000  # assumed: without the data nobody knows how many there are
 _ABSENT = "(not given)"  # in the place of a file that nothing here opens
 
@@ -162,7 +162,7 @@ def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
         f"Assumed: {setting.num_train:,} training images{heldout}, with names of {ID_CHARACTERS} characters;",
         "match, descriptors of real images and match tables depend on them.",
         "Speed: products of float32 as JAX multiplies by default, TF32 on a GPU and one pass of bfloat16 on a TPU;",
-        "those of descriptors and matches in full float32.",
+        "those of descriptors and matches in full float32. What share of the peak is reached is assumed: --utilisation.",
     ]
     if any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):
         lines.append(f"Assumed: {CLASSES:,} classes of training images, where labels come from those.")

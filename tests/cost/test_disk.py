@@ -1,14 +1,11 @@
 import dataclasses
 
-import numpy as np
 import pytest
 
 from configs import smoke
 from side_jax.cost.disk import bytes_written
 from side_jax.cost.jobs import Setting
 from side_jax.cost.programs import tree_size, unet_variables
-from side_jax.extraction.parts import read_parts, write_part
-from side_jax.extraction.sweep import Reference, reference_columns
 from side_jax.options import AuditOptions
 
 
@@ -36,24 +33,16 @@ def test_a_loaded_target_writes_no_checkpoint_and_images_are_written_only_if_kep
     assert not {"target", "generated images"} & set(written)
 
 
-def test_rows_of_the_match_table_are_as_long_as_real_ones(setting, tmp_path):
-    """Real parts of unrelated images, `top_k` of them in band."""
-    rng = np.random.default_rng(0)
-    count, top_k = 500, setting.options.extract.top_k
-    pixels = rng.integers(0, 256, (count, 4, 4, 1), np.uint8)
-    vectors = rng.normal(size=(count, 16)).astype(np.float32)
-    ids = np.array([rng.bytes(12).hex() for _ in range(count)], object)
-    reference = Reference(ids, vectors, pixels.reshape(count, -1).astype(np.float32) / 255)
-    columns = {
-        "scale": np.ones(count, np.float32),
-        "index": np.arange(count),
-        "label": rng.integers(0, 1000, count).astype(np.int32),
-    }
-    threshold = np.sort(vectors @ vectors.T, axis=1)[:, -top_k].mean()
-    for prefix in ("", "paired_", "heldout_"):
-        columns |= reference_columns(pixels, vectors, reference, top_k, threshold, prefix)
-    write_part(tmp_path, columns, {})
-    (part,) = tmp_path.iterdir()
-    assert len(read_parts(tmp_path)) == count
-    predicted = bytes_written(setting)["match tables"] / 24
-    assert 0.3 < (part.stat().st_size / count) / predicted < 1.2
+def test_rows_of_the_match_table_by_hand(setting):
+    """For each set of real images two lists of 10 names and scores, one more name and two ratios; names have 24 bytes."""
+    name, score = 4 + 24, 4
+    references = 2 * 10 * (name + score) + name + 2 * score
+    row = 4 + 8 + 4 + 3 * references
+    assert bytes_written(setting)["match tables"] / 24 == pytest.approx(row, rel=0.1)
+
+
+def test_without_heldout_images_their_columns_are_empty(setting):
+    dataset = dataclasses.replace(setting.options.dataset, heldout_fraction=0.0)
+    alone = dataclasses.replace(setting, options=dataclasses.replace(setting.options, dataset=dataset))
+    tables = [bytes_written(one)["match tables"] for one in (alone, setting)]
+    assert 0.3 < tables[0] / tables[1] < 0.4
