@@ -34,7 +34,7 @@ def test_a_loaded_target_writes_no_checkpoint_and_images_are_written_only_if_kep
 
 
 def test_rows_of_the_match_table_by_hand(setting):
-    """For each set of real images two lists of 10 names and scores, one more name and two ratios; names have 24 bytes."""
+    """For each set of real images two lists of 10 names and scores, a name and two ratios; names have 24 bytes."""
     name, score = 4 + 24, 4
     references = 2 * 10 * (name + score) + name + 2 * score
     row = 4 + 8 + 4 + 3 * references
