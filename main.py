@@ -11,6 +11,7 @@ from ml_collections import config_flags
 
 from side_jax import distributed, pipeline, preemption, status
 from side_jax.artifacts import AuditError
+from side_jax.cost.dry_run import UTILISATION, dry_run
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string(
@@ -19,6 +20,8 @@ _WORKDIR = flags.DEFINE_string(
 _STAGES = flags.DEFINE_list("stages", list(pipeline.NAMES), "Which stages to run.")
 _STATUS = flags.DEFINE_bool("status", False, "Print where every stage of --workdir stands, and start nothing.")
 _FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherwise, work in a new folder beside it.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the whole audit would cost; run nothing, write nothing.")
+_UTILISATION = flags.DEFINE_float("utilisation", UTILISATION, "Of --dry_run: share of an accelerator's peak speed.")
 
 
 def main(arguments: list[str]) -> int:
@@ -38,6 +41,9 @@ def _main(arguments: list[str]) -> int:
             return 0
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
+        if _DRY_RUN.value:
+            print(dry_run(_CONFIG.value, _UTILISATION.value))
+            return 0
         distributed.initialize(distributed.cluster_from_environment(os.environ))
         audit = pipeline.prepare(_CONFIG.value, _WORKDIR.value)
         if _FORCE_NEW.value:

@@ -7,7 +7,7 @@ Command   python main.py --config=configs/default.py --workdir=runs/mine --confi
 Hardware  one GPU: 24 GiB to audit a model, 80 GiB to train this one (about 1 GB of activations per image of a batch)
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     )
 
     # The surrogate's training set: unguided samples of the target.
-    config.synthesize = ConfigDict({"num_images": 50_000, "num_steps": 50, "batch_size": 256})
+    config.synthesize = ConfigDict({"num_images": 50_000, "num_steps": 50, "batch_size": _batch_size(256)})
 
     config.labels = ConfigDict(
         {
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
             "num_images": 50_000,  # N_G, per lambda
             "num_steps": 50,
             "eta": 0.0,  # 0 DDIM, 1 ancestral
-            "batch_size": 256,  # changes speed and memory, never a result
+            "batch_size": _batch_size(256),  # or "auto": what fits; changes speed and memory, never a result
             "descriptor": "pixel",  # pixel: mean-centred unit-norm pixels | sscd: Pizzi et al. 2022, needs its weights
             "weights": "",  # sscd: its file, such as sscd_disc_mixup.torchvision.pt; pixel has none
             "preprocessing": "",  # sscd: small_edge_288 (what "" means) | square_320; pixel has none
@@ -114,6 +114,11 @@ def get_config() -> ConfigDict:
 
     config.report = ConfigDict({"pairs": 24})  # pairs per contact sheet
     return config.lock()
+
+
+def _batch_size(images: int) -> FieldReference:
+    """A number of images or "auto": a field that takes both."""
+    return FieldReference(images, field_type=object)
 
 
 def _train(**overrides: object) -> ConfigDict:

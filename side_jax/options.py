@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from side_jax.batch_size import check_batch_size
 from side_jax.diffusion.schedule import Schedule
 from side_jax.extraction.descriptors import check_descriptor
 from side_jax.fields import build, check_known
@@ -112,11 +113,12 @@ class SynthesizeOptions:
 
     num_images: int
     num_steps: int
-    batch_size: int
+    batch_size: int | str
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "num_steps", "batch_size"):
+        for name in ("num_images", "num_steps"):
             _require(getattr(self, name) >= 1, f"synthesize.{name}", getattr(self, name), "at least 1")
+        check_batch_size("synthesize.batch_size", self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +164,7 @@ class ExtractOptions:
     num_images: int
     num_steps: int
     eta: float
-    batch_size: int
+    batch_size: int | str
     descriptor: str
     weights: str
     preprocessing: str
@@ -178,8 +180,9 @@ class ExtractOptions:
             # Folder names carry two decimals; a finer λ would share a folder with another.
             _require(0 <= scale < 1000, "extract.scales: λ", scale, "0 or more (and below 1000)")
             _require(round(scale, 2) == scale, "extract.scales: λ", scale, "given to at most two decimals")
-        for name in ("num_images", "num_steps", "batch_size", "top_k"):
+        for name in ("num_images", "num_steps", "top_k"):
             _require(getattr(self, name) >= 1, f"extract.{name}", getattr(self, name), "at least 1")
+        check_batch_size("extract.batch_size", self.batch_size)
         _one_of(SAVE_IMAGES, "extract.save_images", self.save_images)
         _one_of(("auto", "replicated", "sharded"), "extract.references", self.references)
         _require(0 <= self.eta <= 1, "extract.eta", self.eta, "in [0, 1]")

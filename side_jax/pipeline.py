@@ -23,6 +23,7 @@ from etils import epath
 
 import side_jax
 from side_jax import artifacts, preemption
+from side_jax.batch_size import AUTO, device_memory
 from side_jax.code_hash import code_hashes
 from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
@@ -270,6 +271,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -
     # Before anything is written: the plan comes from what is in the workdir.
     found = [(step.name, step.spec, step.complete) for step in planned]
     agree("config, data or workdir", artifacts.fingerprint([_resolved(config), str(audit.workdir), found]))
+    if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
+        device_memory()  # the least of all processes, which all have to be asked for
     once("config", lambda: artifacts.write_json(audit.workdir / "config.json", _provenance(config)))
     try:
         for step in planned:

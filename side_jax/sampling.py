@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
@@ -114,7 +114,6 @@ class Sampler:
 
     Attributes:
       mesh: the devices.
-      batch_size: as rounded.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class Sampler:
         mesh: Mesh | None = None,
     ) -> None:
         self.mesh = mesh or local_mesh()
-        self.batch_size = -(-batch_size // self.mesh.size) * self.mesh.size
+        self.batch_size = batch_size
         self._guide = guide
         schedule = target.schedule
         self._recipe = Recipe(
@@ -138,6 +137,15 @@ class Sampler:
         weights = Weights(target.params, None, jnp.asarray(schedule.alpha_bar()), steps, jax.random.key_data(key))
         self._weights = replicate(weights, self.mesh)
         self._variables = replicate(guide.variables, self.mesh) if guide else None
+
+    @property
+    def batch_size(self) -> int:
+        """As rounded; may be set at any time."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = -(-size // self.mesh.size) * self.mesh.size
 
     def program(self, scale: float) -> tuple[Recipe, Weights]:
         """What `generate` needs at λ = `scale`. λ = 0 is the unguided program: there the guide costs nothing.
@@ -175,6 +183,16 @@ class Sampler:
                 mesh=self.mesh,
             )
             yield batch, np.asarray(images)[: len(batch)]
+
+    def lower(self, batch_size: int, scale: float) -> jax.stages.Lowered:
+        """The program for a batch of so many images, ready to compile; nothing is run."""
+        recipe, weights = self.program(scale)
+        indices, labels = self.abstract(batch_size, np.uint32), self.abstract(batch_size, np.int32)
+        return _sample_batch.lower(weights, indices, labels, jnp.float32(scale), recipe=recipe, mesh=self.mesh)
+
+    def abstract(self, batch_size: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        """What `place` would give for one value per image."""
+        return jax.ShapeDtypeStruct((batch_size,), dtype, sharding=NamedSharding(self.mesh, PartitionSpec("data")))
 
 
 def sample(

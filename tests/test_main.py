@@ -37,6 +37,18 @@ def run(*arguments):
         (("--workdir={}/run", "--status"), "/run' does not exist"),
         (("--workdir={}", "--status"), "is no workdir of an audit: it has no config.json"),
         (("--workdir=LICENSE", "--status"), "'LICENSE' is no workdir of an audit"),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.batch_size=much"),
+            "or 'auto', got 'much'",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--dry_run", "--config.extract.num_images=0"),
+            "extract.num_images must be at least 1, got 0",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--dry_run", "--utilisation=2"),
+            "--utilisation must be above",
+        ),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, arguments, message):

@@ -26,6 +26,8 @@ def test_default_is_locked():
         ("extract.num_images", 0, "extract.num_images must be at least 1, got 0"),
         ("synthesize.num_images", 0, "synthesize.num_images must be at least 1, got 0"),
         ("extract.top_k", 0, "extract.top_k must be at least 1"),
+        ("extract.batch_size", 0, "extract.batch_size must be at least 1, or 'auto', got 0"),
+        ("synthesize.batch_size", "large", "synthesize.batch_size must be at least 1, or 'auto', got 'large'"),
         ("extract.eta", 1.5, r"extract.eta must be in \[0, 1\]"),
         ("extract.descriptor", "clip", "extract.descriptor must be pixel or sscd, got 'clip'"),
         ("extract.descriptor", "sscd", "needs its weights: download https://dl.fbaipublicfiles.com/.*MIT licence"),

@@ -159,9 +159,10 @@ def test_corrupt_artifact_is_named(copy, name):
         pipeline.run(smoke_config(), copy, stages=("distill",))
 
 
-def test_batch_size_changes_no_match(finished, copy):
+@pytest.mark.parametrize("batch_size", [5, "auto"])
+def test_batch_size_changes_no_match(finished, copy, batch_size):
     shutil.rmtree(copy / "extract")
-    pipeline.run(smoke_config(**{"extract.batch_size": 5}), copy)
+    pipeline.run(smoke_config(**{"extract.batch_size": batch_size}), copy)
     (table, _), (expected, _) = results(copy), results(finished)
     assert table["index"].equals(expected["index"])
     for column in ("scores", "heldout_scores"):

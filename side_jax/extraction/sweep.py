@@ -156,7 +156,7 @@ class Sweep:
         Args:
           scale: λ.
           missing: bool [N_G]; the same on all processes.
-          progress: is told of every row written by this process.
+          progress: is told of every row written.
         """
         store = self.store(scale) if self.save_images != "none" else None
         launched: Batch | None = None
@@ -189,10 +189,17 @@ class Sweep:
 
     def launch(self, start: int, scale: float) -> Batch:
         """Starts the batch whose first image is `start`; does not wait for it."""
+        indices = self.sampler.place(np.arange(start, start + self.sampler.batch_size, dtype=np.uint32))
+        return self._call(extract_batch, indices, scale)
+
+    def lower(self, batch_size: int, scale: float) -> jax.stages.Lowered:
+        """The program for a batch of so many images, ready to compile; nothing is run."""
+        return self._call(extract_batch.lower, self.sampler.abstract(batch_size, np.uint32), scale)
+
+    def _call(self, function: Callable[..., Any], indices: Any, scale: float) -> Any:
         program, weights = self.program(scale)
         arrays = {prefix: real.arrays for prefix, real in self.references.items()}
-        indices = self.sampler.place(np.arange(start, start + self.sampler.batch_size, dtype=np.uint32))
-        return extract_batch(weights, self.embed.variables, arrays, indices, jnp.float32(scale), program=program)
+        return function(weights, self.embed.variables, arrays, indices, jnp.float32(scale), program=program)
 
     def _hand_over(
         self,
@@ -242,7 +249,7 @@ class Sweep:
                     named = empty_columns(len(rows))
                 columns |= {prefix + name: column for name, column in named.items()}
             write_part(self.folder(scale), columns, self.embed.facts)
-            progress.update(len(rows))
+            progress.update(len(rows) * jax.process_count())  # the others are as far, or nearly
 
 
 def _local_rows(array: jax.Array) -> np.ndarray:

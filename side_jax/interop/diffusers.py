@@ -154,6 +154,19 @@ def load_target(directory: epath.PathLike) -> Target:
     return Target(unet, params, schedule, clip_x0, read_json(manifest) if manifest.exists() else {})
 
 
+def read_architecture(directory: epath.PathLike) -> UNet:
+    """The network alone, from its config.json; weights and scheduler need not be there.
+
+    Raises:
+      ValueError: if that file is missing or unreadable, or the class or an option is not supported.
+    """
+    root = epath.Path(directory)
+    file = (root / "unet" if (root / "unet").exists() else root) / "config.json"
+    if not file.exists():
+        raise ValueError(f"{root} is not a diffusers model directory: it has no {file.relative_to(root)}")
+    return _read_unet(file)
+
+
 def files(directory: epath.PathLike) -> tuple[epath.Path, ...]:
     """The files that define the target in `directory`, in whichever layout. Raises `ValueError` as `load_target`."""
     return tuple(file for file in _locate(epath.Path(directory)) if file is not None)

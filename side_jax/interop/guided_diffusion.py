@@ -173,17 +173,27 @@ def load_target(file: epath.PathLike) -> Target:
         misshapen keys.
     """
     weights, described = files(file)
-    flags = Flags.read(described)
-    try:
-        unet, schedule = flags.unet(), flags.schedule()
-        check_unet(unet, flags.image_size, 3)
-    except ValueError as error:
-        raise ValueError(f"{described}: {error}") from error
+    flags, unet, schedule = _described(described)
     shapes = variable_shapes(unet)
     source = f"{weights}, read with the flags in {described.name},"
     names = {path: state_dict_name(path, unet) for path in shapes}
     params = match_variables(read_state_dict(weights), shapes, names.__getitem__, source)
     return Target(unet, _split_qkv(params, unet, flags.use_new_attention_order), schedule)
+
+
+def read_architecture(file: epath.PathLike) -> UNet:
+    """The network alone, from the flags beside `NAME.pt`. Raises `ValueError` as `load_target` does of the flags."""
+    return _described(files(file)[1])[1]
+
+
+def _described(file: epath.Path) -> tuple[Flags, UNet, Schedule]:
+    flags = Flags.read(file)
+    try:
+        unet, schedule = flags.unet(), flags.schedule()
+        check_unet(unet, flags.image_size, 3)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return flags, unet, schedule
 
 
 _RESNET = {

@@ -7,11 +7,12 @@ import numpy as np
 from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
+from side_jax.diffusion.schedule import Schedule
 from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
 from side_jax.interop import diffusers, guided_diffusion
 from side_jax.interop.torchvision import load_resnet
-from side_jax.models.unet import check_unet
+from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
 from side_jax.splitting import Split
 from side_jax.target import Target
@@ -75,6 +76,15 @@ def load_target(path: epath.PathLike) -> Target:
     return guided_diffusion.load_target(root) if guided_diffusion.is_weights(root) else diffusers.load_target(root)
 
 
+def read_architecture(path: epath.PathLike) -> UNet | None:
+    """The network of the model at `path`, without its weights, which need not be there; None if nothing is."""
+    flags = epath.Path(path).with_suffix(".json") if guided_diffusion.is_weights(path) else None
+    if not (flags or epath.Path(path)).exists():
+        return None
+    root = epath.Path(path) if flags else model_directory(path)
+    return guided_diffusion.read_architecture(root) if flags else diffusers.read_architecture(root)
+
+
 def model_files(root: epath.Path) -> dict[str, epath.Path]:
     """Name -> file, of all that defines the model that `model_directory` found."""
     if guided_diffusion.is_weights(root):
@@ -110,11 +120,7 @@ def check(audit: Audit) -> None:
                 " dataset.image_size and dataset.channels to the target's"
             )
         _check_training_images(target, audit.split, options.target.path)
-    for name in ("synthesize", "extract"):
-        try:
-            schedule.ddim_timesteps(getattr(options, name).num_steps)
-        except ValueError as error:
-            raise ValueError(f"{name}.{error}") from error
+    check_num_steps(options, schedule)
     load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
     if options.classifier.pretrained:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
@@ -130,6 +136,15 @@ def check(audit: Audit) -> None:
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
         )
+
+
+def check_num_steps(options: AuditOptions, schedule: Schedule) -> None:
+    """Raises `ValueError`, naming the field, if the schedule has no sampler of so many steps."""
+    for name in ("synthesize", "extract"):
+        try:
+            schedule.ddim_timesteps(getattr(options, name).num_steps)
+        except ValueError as error:
+            raise ValueError(f"{name}.{error}") from error
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:

@@ -10,8 +10,9 @@ from etils import epath
 from jax.sharding import Mesh
 
 from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
+from side_jax.batch_size import resolve
 from side_jax.distributed import barrier, broadcast, is_primary
-from side_jax.extraction.descriptors import load_descriptor
+from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import count_damaged, covered, drop_damaged, scale_folder
 from side_jax.extraction.references import ReferenceSet, place_references
 from side_jax.extraction.sweep import Sweep
@@ -43,15 +44,12 @@ def extract_request(audit: Audit) -> dict[str, Any]:
     return {"scales": audit.options.extract.scales, "num_images": audit.options.extract.num_images}
 
 
-def make_sampler(audit: Audit, mesh: Mesh | None = None) -> Sampler:
+def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None) -> Sampler:
     """Image n at any λ, as the sweep generates it; on the devices of this process unless told otherwise."""
     options = audit.options.extract
     guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
-    # A batch is shared out over all devices: those of this process get their part of it.
-    share = (mesh or local_mesh()).size / jax.device_count()
-    size = math.ceil(min(options.batch_size, options.num_images) * share)
     key = stage_key(audit.options.seed, "extract")
-    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide, mesh)
+    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, batch_size, guide, mesh)
 
 
 def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -102,10 +100,9 @@ def _reference_sets(audit: Audit, mesh: Mesh, sharded: bool) -> dict[str, Refere
     return placed
 
 
-def extract(audit: Audit) -> dict[str, Any]:
-    """Sweeps over λ; descriptors of the real photos are computed once and kept."""
+def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], int]:
+    """Which images of each λ are missing, [N_G], the same on all processes; and how many parts were damaged so far."""
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
-    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
     damaged = 0
     if is_primary():
         for name, images in (("train", split.train), ("heldout", split.heldout)):
@@ -113,12 +110,18 @@ def extract(audit: Audit) -> dict[str, Any]:
                 save_array(descriptor_path(audit, name), embed(images.images))
         damaged = count_damaged(folder, sum(drop_damaged(scale_folder(folder, scale)) for scale in options.scales))
     barrier("extract: descriptors and parts")
-    # The same on all processes, whatever each of them would list by now.
     missing = {scale: ~covered(scale_folder(folder, scale), options.num_images) for scale in options.scales}
-    missing = broadcast(missing)
+    return broadcast(missing), damaged
+
+
+def extract(audit: Audit) -> dict[str, Any]:
+    """Sweeps over λ; descriptors of the real photos are computed once and kept."""
+    options, folder = audit.options.extract, audit.folder("extract")
+    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
+    missing, damaged = _prepare(audit, embed)
     sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
     mesh = data_mesh() if sharded else local_mesh()
-    sampler = make_sampler(audit, mesh)
+    sampler = make_sampler(audit, 1, mesh)
     sweep = Sweep(
         lambda scale: scale_folder(folder, scale),
         sampler,
@@ -130,9 +133,11 @@ def extract(audit: Audit) -> dict[str, Any]:
         options.save_images,
         lambda scale: image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size),
     )
+    largest = max(options.scales)  # with the guide, if there is one, the program takes the most memory
+    lower, program = functools.partial(sweep.lower, scale=largest), sweep.program(largest)[0]
+    sampler.batch_size = resolve(options.batch_size, lower, program, options.num_images, mesh, "extract")
     for scale in options.scales:
-        left = int(missing[scale].sum())
-        with Progress(f"extract λ={scale:g}", options.num_images, options.num_images - left) as progress:
+        done, logs = options.num_images - int(missing[scale].sum()), folder / "logs" / scale_folder(folder, scale).name
+        with Progress(f"extract λ={scale:g}", options.num_images, done, logs=logs) as progress:
             sweep(scale, missing[scale], progress)
-    barrier("extract: all parts")
     return {"descriptor": embed.facts, "paired_images": len(paired_positions(audit)[0]), "damaged_parts": damaged}

@@ -67,6 +67,6 @@ def _generated(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray
     if kept.any():
         images[kept] = read_rows(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
     if not kept.all():
-        batches = make_sampler(audit)(indices[~kept], scale)
+        batches = make_sampler(audit, int((~kept).sum()))(indices[~kept], scale)
         images[~kept] = np.concatenate([batch for _, batch in batches])
     return images

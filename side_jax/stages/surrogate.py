@@ -12,6 +12,7 @@ from etils import epath
 
 from side_jax.arrays import ImageStore, fill, load_array
 from side_jax.artifacts import AuditError, file_hash, fingerprint, write_bytes
+from side_jax.batch_size import resolve
 from side_jax.distributed import is_primary, once
 from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
 from side_jax.interop.torchvision import load_resnet, start_from_pretrained
@@ -41,16 +42,22 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
+    sampler = Sampler(target, key, options.num_steps)
+    rows = resolve(
+        options.batch_size,
+        lambda size: sampler.lower(size, 0.0),
+        sampler.program(0.0)[0],
+        options.num_images,
+        sampler.mesh,
+        "synthesize",
+    )
     folder = audit.folder("synthetic")
-    path = folder / "images.zarr"
-    # A chunk is one process's part of a batch, the same number of images on each of its devices.
-    rows = -(-min(options.batch_size, options.num_images) // jax.device_count()) * jax.local_device_count()
 
     def store() -> ImageStore:
-        return ImageStore(path, options.num_images, target.image_shape, rows)
+        return ImageStore(folder / "images.zarr", options.num_images, target.image_shape, rows)
 
     once("synthetic images", store)  # creates it, which the others then open
-    sampler = Sampler(target, key, options.num_steps, 0.0, store().chunk_rows)
+    sampler.batch_size = store().chunk_rows  # as the array was created, which another batch size may have been
     fill(store(), folder, lambda indices: sampler(indices, 0.0))
     return {"num_images": options.num_images}
 

@@ -169,13 +169,8 @@ COMPILE = """
 import sys, jax
 jax.config.update("jax_num_cpu_devices", 8)
 from tests.extraction.sweep_case import make_sweep
-from side_jax.extraction.sweep import extract_batch
-import numpy as np, jax.numpy as jnp
 sweep = make_sweep(sys.argv[1], 8, sys.argv[2] == "sharded")
-program, weights = sweep.program(3.0)
-arrays = {prefix: real.arrays for prefix, real in sweep.references.items()}
-indices = sweep.sampler.place(np.arange(8, dtype=np.uint32))
-lowered = extract_batch.lower(weights, sweep.embed.variables, arrays, indices, jnp.float32(3), program=program)
+lowered = sweep.lower(8, 3.0)
 print(lowered.compile().as_text())
 """
 

@@ -1,0 +1,1 @@
+"""The dry run: what an audit will cost, before anything runs."""

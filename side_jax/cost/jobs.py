@@ -1,0 +1,200 @@
+"""The programs that an audit calls, by stage: for how many images, how often, in which batches."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+
+from side_jax.cost import programs
+from side_jax.cost.programs import Lowered, Shape, abstract
+from side_jax.diffusion.schedule import Schedule
+from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.models.sscd import SSCD
+from side_jax.models.unet import UNet
+from side_jax.options import AuditOptions
+from side_jax.surrogate.distill import distill_loss
+from side_jax.surrogate.labels import teacher_loss
+from side_jax.target import target_loss
+
+CLASSES = 1_000  # assumed of the labels of training images
+AUTO_BATCH = 64  # images of the program from which the memory of an automatic batch is estimated
+_LABEL_BATCH = 256  # images that the teacher labels at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is counted.
+
+    Attributes:
+      options: of the audit; no file that they name is opened.
+      unet: the target's architecture.
+      devices: over which a batch is split.
+      num_train: training images.
+    """
+
+    options: AuditOptions
+    unet: UNet
+    devices: int
+    num_train: int
+
+    @property
+    def shape(self) -> Shape:
+        """(H, W, C) of an image."""
+        dataset = self.options.dataset
+        return (dataset.image_size, dataset.image_size, dataset.channels)
+
+    @property
+    def dimensions(self) -> int:
+        """D of the descriptor of the extract stage."""
+        return SSCD().dims if self.options.extract.descriptor == "sscd" else math.prod(self.shape)
+
+    @property
+    def has_heldout(self) -> bool:
+        """Are there held-out images to match against? At most as many as training images."""
+        return bool(self.options.dataset.heldout_fraction or self.options.dataset.heldout_path)
+
+    def methods(self) -> dict[str, AuditOptions]:
+        """The audits to be made, by what follows a stage's name: nothing if there is only one."""
+        rows = self.options.rows()
+        return {f" ({name})" if len(rows) > 1 else "": row for name, row in rows.items()}
+
+    def per_device(self, batch: int | str) -> int:
+        """Images of a batch on each device."""
+        return AUTO_BATCH if isinstance(batch, str) else -(-batch // self.devices)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A program: for how many images it is called, and how often for each; `batch` is the config's.
+
+    Without `limits`, the stage chooses a batch that is small beside its others.
+    """
+
+    stage: str
+    what: str
+    images: int
+    key: str
+    lower: Callable[[int], Lowered]
+    batch: int | str
+    calls: int = 1
+    precision: str = "default"
+    limits: bool = True
+
+
+def _num_classes(row: AuditOptions) -> int:
+    known = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
+    return known.get(row.labels.source, CLASSES)
+
+
+def teacher_net(row: AuditOptions) -> ResNet:
+    """The classifier of the training images."""
+    arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
+    return ResNet(arch, CLASSES, imagenet_input=pretrained)
+
+
+def guide_net(row: AuditOptions) -> ResNet:
+    """The classifier that guides."""
+    arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
+    return ResNet(arch, _num_classes(row), row.classifier.guide == "time_dependent", pretrained)
+
+
+def _images(shape: Shape, batch: int) -> jax.ShapeDtypeStruct:
+    return abstract((batch, *shape), jnp.uint8)
+
+
+def shared_jobs(setting: Setting) -> Iterator[Job]:
+    """What all methods have in common: the target and its synthetic images."""
+    options, unet, shape = setting.options, setting.unet, setting.shape
+    if options.target.source == "train":
+        train, schedule = options.target.train, options.target.make_schedule()
+        yield Job(
+            "target",
+            f"train, {train.num_steps:,} steps",
+            train.num_steps * train.batch_size,
+            "target training",
+            lambda size: programs.training_step(
+                programs.unet_variables(unet, shape),
+                target_loss(unet, schedule, train.flip),
+                train,
+                {"image": _images(shape, size)},
+            ),
+            train.batch_size,
+        )
+    rows = options.rows().values()
+    if any(row.classifier.guide != "none" and row.labels.source != "dataset" for row in rows):
+        synthesize = options.synthesize
+        yield _sampling("synthesize", setting, synthesize.num_images, synthesize.num_steps, synthesize.batch_size)
+
+
+def _sampling(
+    stage: str, setting: Setting, num_images: int, num_steps: int, batch: int | str, net: ResNet | None = None
+) -> Job:
+    what = f"{'guided' if net else 'unguided'}, {num_steps} steps"
+    lower = lambda size: programs.sampling_step(setting.unet, setting.shape, size, net)  # noqa: E731
+    return Job(stage, what, num_images, f"step of {net}", lower, batch, num_steps)
+
+
+def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Job]:
+    """Labels, guide and sweep of one method."""
+    if row.classifier.guide != "none":
+        yield from _label_jobs(setting, row, "label" + method)
+        if not (row.labels.source == "classifier" and row.classifier.guide == "time_independent"):
+            yield _distill_job(setting, row, "distill" + method)
+    extract, stage = row.extract, "extract" + method
+    unguided = sum(scale == 0 for scale in extract.scales) * extract.num_images
+    guided = len(extract.scales) * extract.num_images - unguided
+    if unguided:
+        yield _sampling(stage, setting, unguided, extract.num_steps, extract.batch_size)
+    if guided:
+        yield _sampling(stage, setting, guided, extract.num_steps, extract.batch_size, guide_net(row))
+    name, preprocessing = extract.descriptor, extract.preprocessing
+    what = f"{name} descriptor"
+    lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
+    yield Job(stage, what, unguided + guided, "descriptor", lower, extract.batch_size, precision="float32")
+
+
+def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:
+    net, train, shape = teacher_net(row), row.labels.train, setting.shape
+    if row.has_teacher:
+        yield Job(
+            stage,
+            f"train teacher, {train.num_steps:,} steps",
+            train.num_steps * train.batch_size,
+            "teacher training",
+            lambda size: programs.training_step(
+                programs.resnet_variables(net, shape),
+                teacher_loss(net, train.flip),
+                train,
+                {"image": _images(shape, size), "label": abstract((size,), jnp.int32)},
+            ),
+            train.batch_size,
+        )
+    count = row.synthesize.num_images
+    if row.labels.source == "classifier":
+        lower = lambda size: programs.classification(net, shape, size)  # noqa: E731
+        yield Job(stage, "label", count, "labelling", lower, _LABEL_BATCH, limits=False)
+    elif row.labels.source == "clusters":
+        name, _, preprocessing = ("teacher", "", "") if row.has_teacher else row.cluster_descriptor()
+        teacher = net if row.has_teacher else None
+        lower = lambda size: programs.descriptor(name, preprocessing, shape, size, teacher)  # noqa: E731
+        yield Job(stage, f"{name} descriptor", count, name, lower, _LABEL_BATCH, 1, "float32", limits=False)
+
+
+def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
+    net, train, shape = guide_net(row), row.classifier.train, setting.shape
+    soft = row.labels.source in ("classifier", "clusters") and row.labels.targets == "soft"
+    alpha_bar = Schedule().alpha_bar()  # no count depends on it
+
+    def lower(size: int) -> Lowered:
+        target = abstract((size, net.num_classes)) if soft else abstract((size,), jnp.int32)
+        return programs.training_step(
+            programs.resnet_variables(net, shape),
+            distill_loss(net, alpha_bar, train.flip),
+            train,
+            {"image": _images(shape, size), "target": target},
+        )
+
+    images = train.num_steps * train.batch_size
+    return Job(stage, f"train, {train.num_steps:,} steps", images, f"student {net} {soft}", lower, train.batch_size)
