@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
 from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
+from side_jax.precision import compute_dtype
 from side_jax.sharding import index_keys, replicate, shard_batch, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
@@ -27,7 +29,9 @@ def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> j
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
 
 
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "net", "image_shape", "eta", "clip_x0"))
+@functools.partial(
+    jax.jit, static_argnames=("unet", "prediction_type", "net", "image_shape", "eta", "clip_x0", "dtype")
+)
 def _sample_batch(
     params: Any,
     variables: Any,
@@ -43,13 +47,14 @@ def _sample_batch(
     image_shape: tuple[int, int, int],
     eta: float,
     clip_x0: float | None,
+    dtype: DTypeLike,
 ) -> jax.Array:
     """uint8 [N, H, W, C]. Without `net` unguided; else λ and the labels are traced, one program for a whole sweep."""
     classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
-    eps_fn: Any = functools.partial(predict_eps, unet, params, alpha_bar, prediction_type, classes=classes)
+    eps_fn: Any = functools.partial(predict_eps, unet, params, alpha_bar, prediction_type, classes=classes, dtype=dtype)
     if net is not None:
-        classifier = Classifier(net, variables)
-        eps_fn = guide_eps(eps_fn, classifier.log_prob, alpha_bar, labels, lam)
+        log_prob = functools.partial(Classifier(net, variables).log_prob, dtype=dtype)
+        eps_fn = guide_eps(eps_fn, log_prob, alpha_bar, labels, lam)
     return to_uint8(ddim_sample(eps_fn, keys, image_shape, steps, eta, clip_x0))
 
 
@@ -63,6 +68,7 @@ class Sampler:
       eta: DDIM's η.
       batch_size: images per call of the compiled program. Changes speed and memory only.
       guide: the classifier for λ > 0, if any.
+      precision: of the networks (`compute_dtype`).
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Sampler:
         eta: float = 0.0,
         batch_size: int = 64,
         guide: Classifier | None = None,
+        precision: str = "auto",
     ) -> None:
         steps = target.schedule.ddim_steps(num_steps)
         self._target = target
@@ -80,6 +87,7 @@ class Sampler:
         self._eta = float(eta)
         self._batch_size = batch_size
         self._guide = guide
+        self._dtype = compute_dtype(precision)
         self._params = replicate(target.params)
         self._variables = replicate(guide.variables) if guide else None
         self._alpha_bar = replicate(target.schedule.alpha_bar())
@@ -122,6 +130,7 @@ class Sampler:
                 image_shape=self._target.image_shape,
                 eta=self._eta,
                 clip_x0=self._target.clip_x0,
+                dtype=self._dtype,
             )
             yield batch, np.asarray(images)[: len(batch)]
 
@@ -138,6 +147,7 @@ def sample(
     eta: float = 0.0,
     first_index: int = 0,
     batch_size: int = 64,
+    precision: str = "auto",
 ) -> np.ndarray:
     """Generates images first_index … first_index + num_images − 1 of the endless sequence that `seed` defines.
 
@@ -156,6 +166,8 @@ def sample(
       eta: DDIM's η, in [0, 1].
       first_index: index of the first image.
       batch_size: images per call of the compiled program.
+      precision: of the networks: "float32", "bfloat16", or "auto", bfloat16 on GPU and TPU and float32 on CPU. The
+        sampler's own arithmetic is float32 always.
 
     Returns:
       uint8 [N, H, W, C].
@@ -181,6 +193,6 @@ def sample(
         if chosen.min() < 0 or chosen.max() >= guide.net.num_classes:
             raise ValueError(f"sample: labels must be in 0 … {guide.net.num_classes - 1}, got {labels!r}")
     size = min(batch_size, num_images)
-    sampler = Sampler(target, stage_key(seed, "extract"), num_steps, eta, size, guide)
+    sampler = Sampler(target, stage_key(seed, "extract"), num_steps, eta, size, guide, precision)
     indices = np.arange(first_index, first_index + num_images)
     return np.concatenate([images for _, images in sampler(indices, scale, chosen)])

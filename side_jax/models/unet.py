@@ -1,7 +1,7 @@
 """The noise-prediction UNet: diffusers' `UNet2DModel`, block for block and option for option.
 
 Field names are diffusers' config keys and submodule names its parameter names (`down_blocks.0.resnets.1.conv1`), so
-that `side_jax.interop.diffusers` maps weights by name alone. Activations are NHWC.
+that `side_jax.interop.diffusers` maps weights by name alone. Activations are NHWC, in the dtype of x_t.
 """
 
 import dataclasses
@@ -159,7 +159,7 @@ class UNet(nn.Module):
     def __call__(
         self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None, deterministic: bool = True
     ) -> jax.Array:
-        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
+        """float [N, H, W, C], int [N] -> the same dtype, [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
 
         `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
         """

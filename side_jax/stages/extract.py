@@ -11,7 +11,7 @@ from side_jax.extraction.sweep import Reference, paired_subsets, sweep_scale
 from side_jax.images import ImageSet
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec
 from side_jax.surrogate.classifier import read_classifier
 
 
@@ -20,13 +20,17 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
     options = audit.options.extract
     spec = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
     spec |= {"weights": ""} | descriptor_spec(options.descriptor, options.weights, options.preprocessing)
-    return spec | {
-        "seed": audit.options.seed,
-        "lowest_score": options.bands[0][1],
-        "split_seed": audit.options.dataset.split_seed,
-        "train": data_print(audit.split.train),
-        "heldout": data_print(audit.split.heldout),
-    }
+    return (
+        spec
+        | precision_spec(audit)
+        | {
+            "seed": audit.options.seed,
+            "lowest_score": options.bands[0][1],
+            "split_seed": audit.options.dataset.split_seed,
+            "train": data_print(audit.split.train),
+            "heldout": data_print(audit.split.heldout),
+        }
+    )
 
 
 def extract_request(audit: Audit) -> dict[str, Any]:
@@ -40,7 +44,9 @@ def make_sampler(audit: Audit) -> Sampler:
     guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
     size = min(options.batch_size, options.num_images)
     key = stage_key(audit.options.seed, "extract")
-    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, size, guide)
+    return Sampler(
+        load_target(audit.workdir), key, options.num_steps, options.eta, size, guide, audit.options.precision
+    )
 
 
 def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +76,7 @@ def _descriptors(audit: Audit, name: str, images: ImageSet, embed: Descriptor) -
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
-    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
+    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing, audit.options.precision)
     train = Reference.of(split.train, _descriptors(audit, "train", split.train, embed))
     heldout = Reference.of(split.heldout, _descriptors(audit, "heldout", split.heldout, embed))
     in_train, in_heldout = paired_positions(audit)
