@@ -72,10 +72,10 @@ def predict_eps(
 ) -> jax.Array:
     """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants.
 
-    The UNet runs in `dtype`; x_t, the conversion of its output to ε̂, and ε̂ are float32.
+    The UNet's blocks run in `dtype`; x_t and ε̂ are float32.
     """
-    output: Any = unet.apply({"params": params}, jnp.asarray(x_t, dtype), t, classes)
-    return to_eps(output.astype(jnp.float32), jnp.asarray(x_t), alpha_bar[t], prediction_type)
+    output: Any = unet.apply({"params": params}, x_t, t, classes, dtype=dtype)
+    return to_eps(output, jnp.asarray(x_t), alpha_bar[t], prediction_type)
 
 
 def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:

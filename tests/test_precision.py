@@ -48,41 +48,42 @@ def make_classifier():
     return Classifier(net, net.lazy_init(jax.random.key(1), X, T))
 
 
-def unet_and_params(kind):
-    unet = make_unet(kind)
-    classes = None if unet.num_class_embeds is None else jnp.array([0, 2])
-    return unet, unet.lazy_init(jax.random.key(0), X, T, classes)["params"], classes
-
-
 def noise(shape=X.shape):
     return jax.random.normal(jax.random.key(2), shape)
 
 
 def products(text):
     """(Operation, input's dtype, input's rank) of every convolution and dot in a lowered program."""
-    types = re.findall(r"stablehlo\.(convolution|dot_general)\b.*?: \(tensor<([0-9x]*)x(\w+)>, tensor<[0-9x]*x(\w+)>\)", text)
+    operands = r"tensor<([0-9x]*)x(\w+)>, tensor<[0-9x]*x(\w+)>"
+    types = re.findall(rf"stablehlo\.(convolution|dot_general)\b.*?: \({operands}\)", text)
     assert all(first == second for *_, first, second in types)
     return [(name, dtype, shape.count("x") + 1) for name, shape, dtype, _ in types]
 
 
+@functools.cache
 def lowered_eps(kind, dtype):
-    unet, params, classes = unet_and_params(kind)
-    t = jnp.array([10, 900])
-    eps = functools.partial(predict_eps, unet, prediction_type="epsilon", dtype=dtype)
-    call = jax.jit(lambda params, x, alpha_bar: eps(params, alpha_bar, x_t=x, t=t, classes=classes))
-    return call.lower(params, noise(), jnp.linspace(0.999, 0.01, 1000))
+    """`predict_eps`, lowered for float32 parameters, x_t and ᾱ."""
+    unet = make_unet(kind)
+    classes = None if unet.num_class_embeds is None else T
+    params = jax.eval_shape(unet.init, jax.random.key(0), X, T, classes)["params"]
+    eps = jax.jit(predict_eps, static_argnames=("unet", "prediction_type", "dtype"))
+    alpha_bar = jax.ShapeDtypeStruct((1000,), jnp.float32)
+    return eps.lower(unet, params, alpha_bar, "epsilon", X, T, classes, dtype=dtype)
 
 
 @pytest.mark.parametrize("kind", UNETS)
-def test_bfloat16_reaches_every_convolution_and_every_product_over_pixels_of_the_unet(kind):
+def test_bfloat16_reaches_every_product_over_pixels_in_the_blocks_of_the_unet(kind):
     lowered = lowered_eps(kind, jnp.bfloat16)
     text = lowered.as_text()
     found = products(text)
     assert len(found) == len(re.findall(r"stablehlo\.(?:convolution|dot_general)\b", text)) > 20
-    for name, dtype, rank in found:
-        # Rank 2: the timestep embedding and its projections, one row an image.
-        assert dtype == ("bf16" if name == "convolution" or rank > 2 else "f32"), (name, dtype, rank)
-    assert {"convolution", "dot_general"} == {name for name, dtype, _ in found if dtype == "bf16"}
+    convolutions = [dtype for name, dtype, _ in found if name == "convolution"]
+    assert convolutions[0] == convolutions[-1] == "f32" and set(convolutions[1:-1]) == {"bf16"}
+    # Rank 2: the timestep embedding and its projections, one row an image. The others: attention, 1x1 convolutions.
+    assert {(dtype, rank > 2) for name, dtype, rank in found if name == "dot_general"} == {
+        ("f32", False),
+        ("bf16", True),
+    }
     assert "f64" not in text
     arguments = re.search(r"func\.func public @main\((.*?)\) ->", text, re.DOTALL).group(1)
     assert re.findall(r"tensor<[0-9x]*?(bf16|f16|f64)>", arguments) == []
@@ -97,7 +98,11 @@ def test_float32_has_no_bfloat16_anywhere(kind):
 
 def test_softmax_and_normalisation_of_the_unet_stay_float32_in_bfloat16():
     text = lowered_eps("diffusers", jnp.bfloat16).as_text()
-    for operation in ("rsqrt .*:", r"reduce\(.* applies stablehlo.add .*:", r"reduce\(.* applies stablehlo.maximum .*:"):
+    for operation in (
+        "rsqrt .*:",
+        r"reduce\(.* applies stablehlo.add .*:",
+        r"reduce\(.* applies stablehlo.maximum .*:",
+    ):
         dtypes = re.findall(rf"stablehlo\.{operation} \(?tensor<[0-9x]*x(\w+)>", text)
         assert dtypes and set(dtypes) == {"f32"}, operation
 
@@ -121,13 +126,14 @@ def test_guidance_runs_in_bfloat16_both_ways_and_its_gradient_is_float32():
 
 
 def test_bfloat16_predictions_are_close_to_float32_and_not_the_same():
-    unet, params, classes = unet_and_params("diffusers")
+    unet = make_unet("diffusers")
+    params = unet.lazy_init(jax.random.key(0), X, T)["params"]
     x, t, alpha_bar = noise(), jnp.array([10, 900]), jnp.linspace(0.999, 0.01, 1000)
     exact, coarse = (
-        predict_eps(unet, params, alpha_bar, "epsilon", x, t, classes, dtype) for dtype in (jnp.float32, jnp.bfloat16)
+        predict_eps(unet, params, alpha_bar, "epsilon", x, t, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)
     )
     relative = jnp.linalg.norm(exact - coarse) / jnp.linalg.norm(exact)
-    assert 1e-4 < relative < 0.03
+    assert 1e-5 < relative < 0.02
     guide = make_classifier()
     exact, coarse = (guide.log_prob(x, t, dtype) for dtype in (jnp.float32, jnp.bfloat16))
     assert coarse.dtype == jnp.float32
@@ -138,15 +144,15 @@ def test_bfloat16_predictions_are_close_to_float32_and_not_the_same():
 def test_sscd_in_bfloat16_gives_float32_unit_rows_close_to_float32():
     net, facts = SSCD(8, ResNetArch((1, 1, 1, 1), 4)), {"preprocessing": "square_320"}
     variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
-    images = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), np.uint8)
-    embed = sscd_descriptor(net, variables, facts, jnp.bfloat16)
-    text = embed.apply.lower(variables, images).as_text()
+    images = np.random.default_rng(0).integers(0, 256, (1, 12, 12, 3), np.uint8)
+    embed = sscd_descriptor(net, variables, facts, jnp.bfloat16).apply
+    text = embed.lower(variables, images).as_text()
     assert {dtype for name, dtype, _ in products(text) if name == "convolution"} >= {"bf16"}
     assert "f64" not in text
-    exact, coarse = sscd_descriptor(net, variables, facts)(images), embed(images)
+    exact, coarse = sscd_descriptor(net, variables, facts).apply(variables, images), embed(variables, images)
     assert coarse.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(coarse, axis=1), 1, rtol=1e-6)
-    assert 1 - 1e-3 < np.sum(exact * coarse, axis=1).min() < 1
+    assert 0 < abs(exact - coarse).max() < 0.02
 
 
 def test_auto_is_float32_on_cpu_and_bfloat16_elsewhere(monkeypatch):
