@@ -2,6 +2,7 @@
 
     python -m benchmarks.match_faiss
 
+The two take turns, a slice of the queries at a time, so that whatever else the machine does slows both.
 Needs the `bench` extra (`pip install -e .[bench]`). Prints seconds, their ratio, and whether both find the same ids.
 Each sums products in its own order, so that references whose scores differ by rounding alone may change places.
 """
@@ -9,12 +10,14 @@ Each sums products in its own order, so that references whose scores differ by r
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import faiss
 import numpy as np
 
 import side_jax
+
+Search = Callable[[np.ndarray], np.ndarray]  # queries [N, D] -> ids [N, k]
 
 _ROUNDING = 1e-6  # about 8 units in the last place of a score near 1
 
@@ -25,15 +28,20 @@ def unit_vectors(seed: int, count: int, dims: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def fastest(search: Callable[[], tuple[np.ndarray, np.ndarray]], repeats: int) -> tuple[float, np.ndarray, np.ndarray]:
-    """(Seconds of the fastest run, scores, indices). A run before them compiles and starts threads."""
-    scores, indices = search()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        search()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds), scores, indices
+def in_turn(searches: Sequence[Search], queries: np.ndarray, slices: int) -> tuple[list[float], list[np.ndarray]]:
+    """Seconds and ids [N, k] of every search. One slice before the first compiles and starts threads."""
+    parts = np.array_split(queries, slices)
+    for part in {len(part): part for part in parts}.values():
+        for search in searches:
+            search(part)
+    seconds = [0.0] * len(searches)
+    ids: list[list[np.ndarray]] = [[] for _ in searches]
+    for part in parts:
+        for i, search in enumerate(searches):
+            started = time.perf_counter()
+            ids[i].append(search(part))
+            seconds[i] += time.perf_counter() - started
+    return seconds, [np.concatenate(found) for found in ids]
 
 
 def differing(ours: np.ndarray, theirs: np.ndarray, queries: np.ndarray, references: np.ndarray) -> tuple[int, float]:
@@ -53,15 +61,18 @@ def main() -> int:
     parser.add_argument("--references", type=int, default=25_000)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--slices", type=int, default=10)
     arguments = parser.parse_args()
     queries = unit_vectors(0, arguments.queries, arguments.dims)
     references = unit_vectors(1, arguments.references, arguments.dims)
     index = faiss.IndexFlatIP(arguments.dims)
     index.add(references)
 
-    theirs, _, their_ids = fastest(lambda: index.search(queries, arguments.k), arguments.repeats)
-    ours, _, our_ids = fastest(lambda: side_jax.match(queries, references, arguments.k), arguments.repeats)
+    searches: tuple[Search, Search] = (
+        lambda part: index.search(part, arguments.k)[1],
+        lambda part: side_jax.match(part, references, arguments.k).indices,
+    )
+    (theirs, ours), (their_ids, our_ids) = in_turn(searches, queries, arguments.slices)
     count, gap = differing(our_ids, their_ids, queries, references)
 
     sizes = f"{arguments.queries:,} x {arguments.references:,} x {arguments.dims}, k = {arguments.k}"

@@ -1,8 +1,8 @@
 """In which dtype networks run when they only infer: the target and the guide in sampling, descriptors.
 
-In bfloat16 the convolutions and the attention of their blocks have bfloat16 inputs and outputs. Parameters, ᾱ, the DDIM
-state and its arithmetic, the guided sum, timestep embeddings, normalisation, softmax, pooling, the UNet's first and last
-layer, the last of classifiers and descriptors, and scores stay float32. Training is float32 throughout.
+In bfloat16 the convolutions and the attention of their blocks have bfloat16 inputs and outputs. Parameters, ᾱ, the
+DDIM state and its arithmetic, the guided sum, timestep embeddings, normalisation, softmax, pooling, the UNet's first
+and last layer, the last of classifiers and descriptors, and scores stay float32. Training is float32 throughout.
 """
 
 import jax

@@ -5,14 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 import side_jax
+from configs import orl
 from side_jax.diffusion.guidance import classifier_gradient
 from side_jax.extraction.descriptors import sscd_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch
 from side_jax.models.sscd import SSCD
 from side_jax.models.unet import UNet
+from side_jax.options import AuditOptions
 from side_jax.precision import compute_dtype
+from side_jax.stages.audit import Audit, precision_spec
+from side_jax.stages.surrogate import synthesize_spec
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import predict_eps
 
@@ -164,9 +169,22 @@ def test_auto_is_float32_on_cpu_and_bfloat16_elsewhere(monkeypatch):
     assert compute_dtype("float32") == jnp.float32
 
 
+def test_a_sweep_records_the_precision_that_auto_means_where_it_runs(monkeypatch):
+    options = AuditOptions.from_config(orl.get_config())
+    audit = Audit(options, epath.Path("unused"), split=None)
+    assert precision_spec(audit) == {}
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert precision_spec(audit) == {"precision": "bfloat16"}
+    assert synthesize_spec(audit)["precision"] == "bfloat16"
+
+
 def test_unknown_precision_is_refused():
     message = "precision must be one of auto, float32, bfloat16, got 'half'"
     with pytest.raises(ValueError, match=message):
         side_jax.load_descriptor("pixel", precision="half")
     with pytest.raises(ValueError, match=message):
         compute_dtype("half")
+    config = orl.get_config()
+    config.precision = "half"
+    with pytest.raises(ValueError, match=message):
+        AuditOptions.from_config(config)

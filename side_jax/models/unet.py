@@ -167,8 +167,7 @@ class UNet(nn.Module):
     ) -> jax.Array:
         """float32 [N, H, W, C], int [N] -> float32 [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
 
-        Blocks run in `dtype`, the first and the last layer in float32: they cost little, and their rounding would be that
-        of x_t and of ε̂.
+        Blocks run in `dtype`; the first and the last layer, which cost little, in float32: x_t and ε̂ are not rounded.
         `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
         """
         if (classes is None) != (self.num_class_embeds is None):
