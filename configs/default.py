@@ -15,6 +15,10 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of everything but the split: training, noise, labels
 
+    # Of the networks in synthesize and extract: float32 | bfloat16 | auto (bfloat16 on GPU and TPU, float32 on CPU).
+    # Training is float32. A workdir begun in one is not continued in the other.
+    config.precision = "auto"
+
     # Rows of Table 1 to compare, each replacing labels.source and classifier.guide: random (λ = 0), ol_ti, side,
     # side_clusters, random_labels. Empty: one audit, with these two fields as they are.
     config.methods = ()

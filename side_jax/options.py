@@ -15,6 +15,7 @@ from side_jax.extraction.descriptors import check_descriptor
 from side_jax.fields import build, check_known
 from side_jax.models.resnet import ARCHITECTURES
 from side_jax.models.unet import UNet
+from side_jax.precision import PRECISIONS
 from side_jax.training import TrainOptions
 
 Band = tuple[str, float, float]  # name, lowest score in it, lowest score above it
@@ -216,6 +217,7 @@ class AuditOptions:
     """One audit, checked."""
 
     seed: int
+    precision: str
     dataset: DatasetOptions
     target: TargetOptions
     synthesize: SynthesizeOptions
@@ -228,6 +230,7 @@ class AuditOptions:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**31, "seed", self.seed, "in [0, 2^31)")
+        _one_of(PRECISIONS, "precision", self.precision)
         for method in self.methods:
             _one_of(tuple(METHODS), "methods: a row of Table 1", method)
         _require(len(set(self.methods)) == len(self.methods), "methods", self.methods, "without repetitions")

@@ -7,21 +7,15 @@ before any compute, with the field that differs. What it depends on includes the
 
 import dataclasses
 import datetime
-import importlib.metadata
 import itertools
 import logging
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
-import side_jax
 from side_jax import artifacts, preemption
 from side_jax.batch_size import AUTO, device_memory
 from side_jax.code_hash import code_hashes
@@ -29,6 +23,7 @@ from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
 from side_jax.lock import workdir_lock
 from side_jax.options import AuditOptions, DatasetOptions
+from side_jax.provenance import provenance, resolved
 from side_jax.splitting import Split, near_duplicate_groups, split_images
 from side_jax.stages.audit import Audit, check
 from side_jax.stages.extract import extract, extract_request, extract_spec
@@ -270,10 +265,10 @@ def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -
     planned = plan(audit, wanted)  # again: another run may have ended just before
     # Before anything is written: the plan comes from what is in the workdir.
     found = [(step.name, step.spec, step.complete) for step in planned]
-    agree("config, data or workdir", artifacts.fingerprint([_resolved(config), str(audit.workdir), found]))
+    agree("config, data or workdir", artifacts.fingerprint([resolved(config), str(audit.workdir), found]))
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # the least of all processes, which all have to be asked for
-    once("config", lambda: artifacts.write_json(audit.workdir / "config.json", _provenance(config)))
+    once("config", lambda: artifacts.write_json(audit.workdir / "config.json", provenance(config)))
     try:
         for step in planned:
             if step.complete:
@@ -302,30 +297,3 @@ def _run(step: Step) -> None:
     }
     once(f"{step.name} is complete", lambda: artifacts.write_json(step.folder / artifacts.MANIFEST, manifest))
     _log.info("%s: done in %.0f s", step.name, manifest["seconds"])
-
-
-def _resolved(config: Mapping[str, Any]) -> Any:
-    return artifacts.plain(config.to_dict() if hasattr(config, "to_dict") else config)
-
-
-def _provenance(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved config with its hash, versions, commit and devices."""
-    resolved = _resolved(config)
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {
-        "config": resolved,
-        "config_hash": artifacts.fingerprint(resolved),
-        "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
-        "commit": _commit(),
-        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this checkout; None for an installed package, or without git."""
-    root = Path(__file__).parents[1]
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
-        return None
-    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from side_jax.diffusion.ddim import ddim_sample, to_uint8
 from side_jax.diffusion.guidance import guide as guide_eps
 from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
+from side_jax.precision import compute_dtype
 from side_jax.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
@@ -40,6 +42,7 @@ class Recipe:
     image_shape: tuple[int, int, int]
     eta: float
     clip_x0: float | None
+    dtype: DTypeLike
 
 
 class Weights(NamedTuple):
@@ -71,13 +74,19 @@ def generate(
     unet = recipe.unet
     classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
     eps_fn: Any = functools.partial(
-        predict_eps, unet, weights.params, weights.alpha_bar, recipe.prediction_type, classes=classes
+        predict_eps,
+        unet,
+        weights.params,
+        weights.alpha_bar,
+        recipe.prediction_type,
+        classes=classes,
+        dtype=recipe.dtype,
     )
     if recipe.net is None:
         labels = jnp.full_like(labels, -1)
     else:
         labels = jnp.where(labels == DRAWN, draw_labels(keys, recipe.net.num_classes), labels)
-        log_prob = Classifier(recipe.net, weights.variables).log_prob
+        log_prob = functools.partial(Classifier(recipe.net, weights.variables).log_prob, dtype=recipe.dtype)
         eps_fn = guide_eps(eps_fn, log_prob, weights.alpha_bar, labels, lam)
     x_0 = ddim_sample(eps_fn, keys, recipe.image_shape, weights.steps, recipe.eta, recipe.clip_x0)
     return to_uint8(x_0), labels
@@ -111,6 +120,7 @@ class Sampler:
         memory only.
       guide: the classifier for λ > 0, if any.
       mesh: the devices to run on; those of this process if not given.
+      precision: of the networks (`compute_dtype`).
 
     Attributes:
       mesh: the devices.
@@ -125,13 +135,20 @@ class Sampler:
         batch_size: int = 64,
         guide: Classifier | None = None,
         mesh: Mesh | None = None,
+        precision: str = "auto",
     ) -> None:
         self.mesh = mesh or local_mesh()
         self.batch_size = batch_size
         self._guide = guide
         schedule = target.schedule
         self._recipe = Recipe(
-            target.unet, schedule.prediction_type, None, target.image_shape, float(eta), target.clip_x0
+            target.unet,
+            schedule.prediction_type,
+            None,
+            target.image_shape,
+            float(eta),
+            target.clip_x0,
+            compute_dtype(precision),
         )
         steps = schedule.ddim_steps(num_steps)
         weights = Weights(target.params, None, jnp.asarray(schedule.alpha_bar()), steps, jax.random.key_data(key))
@@ -207,6 +224,7 @@ def sample(
     eta: float = 0.0,
     first_index: int = 0,
     batch_size: int = 64,
+    precision: str = "auto",
 ) -> np.ndarray:
     """Generates images first_index … first_index + num_images − 1 of the endless sequence that `seed` defines.
 
@@ -225,6 +243,8 @@ def sample(
       eta: DDIM's η, in [0, 1].
       first_index: index of the first image.
       batch_size: images per call of the compiled program.
+      precision: of the networks: "float32", "bfloat16", or "auto", bfloat16 on GPU and TPU and float32 on CPU. The
+        sampler's own arithmetic is float32 always.
 
     Returns:
       uint8 [N, H, W, C].
@@ -249,6 +269,8 @@ def sample(
         chosen = np.broadcast_to(np.asarray(labels, np.int32), (num_images,))
         if chosen.min() < 0 or chosen.max() >= guide.net.num_classes:
             raise ValueError(f"sample: labels must be in 0 … {guide.net.num_classes - 1}, got {labels!r}")
-    sampler = Sampler(target, stage_key(seed, "extract"), num_steps, eta, min(batch_size, num_images), guide)
+    sampler = Sampler(
+        target, stage_key(seed, "extract"), num_steps, eta, min(batch_size, num_images), guide, precision=precision
+    )
     indices = np.arange(first_index, first_index + num_images)
     return np.concatenate([images for _, images in sampler(indices, scale, chosen)])

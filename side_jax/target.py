@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.objective import ddpm_loss
@@ -42,7 +43,7 @@ class Target:
         return (size, size, self.unet.in_channels)
 
     def eps(self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None) -> jax.Array:
-        """The predicted noise ε_θ(x_t, t), whatever the network's prediction type. Pure, jittable.
+        """The predicted noise ε_θ(x_t, t), whatever the network's prediction type, in float32. Pure, jittable.
 
         Args:
           x_t: float32 [N, H, W, C].
@@ -67,9 +68,13 @@ def predict_eps(
     x_t: jax.Array,
     t: jax.Array,
     classes: jax.Array | None = None,
+    dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
-    """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants."""
-    output: Any = unet.apply({"params": params}, x_t, t, classes)
+    """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants.
+
+    The UNet's blocks run in `dtype`; x_t and ε̂ are float32.
+    """
+    output: Any = unet.apply({"params": params}, x_t, t, classes, dtype=dtype)
     return to_eps(output, jnp.asarray(x_t), alpha_bar[t], prediction_type)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from side_jax.artifacts import file_hash
@@ -17,6 +18,7 @@ from side_jax.extraction.preprocessing import PREPROCESSING, sscd_input
 from side_jax.interop.sscd import OFFICIAL, load_sscd
 from side_jax.models.resnet import ResNet
 from side_jax.models.sscd import SSCD
+from side_jax.precision import compute_dtype
 
 DESCRIPTORS = ("pixel", "sscd")
 _CPU_BATCH, _BATCH = 8, 64  # images a call: a large batch fills a GPU or TPU, and on a CPU wastes work on a few images
@@ -100,25 +102,30 @@ def descriptor_facts(name: str, weights: str | None = None, preprocessing: str |
     return facts | {"weights": file.name, "sha256": file_hash(file, 64), "preprocessing": preprocessing}
 
 
-def load_descriptor(name: str, weights: str | None = None, preprocessing: str | None = None) -> Descriptor:
+def load_descriptor(
+    name: str, weights: str | None = None, preprocessing: str | None = None, precision: str = "auto"
+) -> Descriptor:
     """A descriptor by name.
 
     Args:
       name: "pixel", or "sscd" (Pizzi et al. 2022).
       weights: SSCD's, a file as published or converted to .safetensors; "pixel" takes none.
       preprocessing: of SSCD: "small_edge_288" (the default) or "square_320".
+      precision: of SSCD's network: "float32", "bfloat16", or "auto", bfloat16 on GPU and TPU and float32 on CPU. The
+        pixel descriptor is float32 always.
 
     Returns:
       A function from uint8 images [N, H, W, C] to float32 [N, D] with rows of norm 1, and its `facts`.
 
     Raises:
       ValueError: for an unknown name, for weights that are missing, needless or of another network, for an unknown
-        preprocessing.
+        preprocessing or precision.
     """
+    dtype = compute_dtype(precision)
     facts = descriptor_facts(name, weights, preprocessing)
     if name == "pixel":
         return Descriptor(_apply_pixel, None, facts)
-    return sscd_descriptor(*load_sscd(str(weights)), facts)
+    return sscd_descriptor(*load_sscd(str(weights)), facts, dtype)
 
 
 @jax.jit
@@ -126,14 +133,19 @@ def _apply_pixel(variables: None, images: jax.Array) -> jax.Array:
     return pixel_descriptor(images)
 
 
-def sscd_descriptor(net: SSCD, variables: Any, facts: Facts) -> Descriptor:
-    """SSCD from a network and its variables; `facts["preprocessing"]` says how images are resized."""
+def sscd_descriptor(net: SSCD, variables: Any, facts: Facts, dtype: DTypeLike = jnp.float32) -> Descriptor:
+    """SSCD from a network and its variables; `facts["preprocessing"]` says how images are resized.
+
+    In float32 products are computed in full float32 on GPU and TPU too, so that a score does not depend on the device.
+    In bfloat16 (`dtype`) convolutions round their inputs to 8 bits, in an order of their own on every device: compare
+    only descriptors of one dtype and one kind of device. Preprocessing, pooling and the projection stay full float32.
+    """
     preprocessing = facts["preprocessing"] or PREPROCESSING[0]
 
     @jax.jit
     def apply(variables: Any, images: jax.Array) -> Any:
-        with jax.default_matmul_precision("float32"):  # on GPU and TPU too, or scores would depend on the device
-            return net.apply(variables, sscd_input(images, preprocessing))
+        with jax.default_matmul_precision("float32"):
+            return net.apply(variables, sscd_input(images, preprocessing).astype(dtype))
 
     return Descriptor(apply, jax.device_put(variables), facts)
 

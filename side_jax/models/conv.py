@@ -126,7 +126,7 @@ def conv2d(x: jax.Array, w: jax.Array, stride: int = 1, padding: int | Padding =
 
 
 class Conv(nn.Module):
-    """`conv2d` with parameters `kernel` [k, k, I, O] and `bias` [O]."""
+    """`conv2d` in the dtype of its input; parameters `kernel` [k, k, I, O] and `bias` [O]."""
 
     features: int
     kernel_size: int = 3
@@ -138,7 +138,9 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        y = conv2d(x, self.param("kernel", self.kernel_init, shape), self.stride, self.padding)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(x.dtype)
+        y = conv2d(x, kernel, self.stride, self.padding)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, 1, -1)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+            y = y + bias.reshape(1, 1, 1, -1)
         return y

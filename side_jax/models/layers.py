@@ -1,4 +1,8 @@
-"""Building blocks of the UNet, named and shaped as in diffusers, so that its weights map one to one."""
+"""Building blocks of the UNet, named and shaped as in diffusers, so that its weights map one to one.
+
+They run in the dtype of their input. Whatever that is, parameters are float32, and so are timestep embeddings and their
+projections, normalisation and the softmax of attention.
+"""
 
 import math
 
@@ -43,14 +47,15 @@ class TimestepMLP(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation over the spatial axes and the channels of a group; `scale`, `bias` [C]."""
+    """Group normalisation over the spatial axes and the channels of a group, in float32; `scale`, `bias` [C]."""
 
     num_groups: int
     epsilon: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
+        channels, dtype = x.shape[-1], x.dtype
+        x = x.astype(jnp.float32)
         scale = self.param("scale", nn.initializers.ones, (channels,)).reshape(1, -1)
         bias = self.param("bias", nn.initializers.zeros, (channels,)).reshape(1, -1)
 
@@ -63,7 +68,7 @@ class GroupNorm(nn.Module):
         var = group_mean(jnp.square(x - mean[:, None, None, :]).mean((1, 2)))
         a = jax.lax.rsqrt(var + self.epsilon) * scale
         b = bias - mean * a
-        return x * a[:, None, None, :] + b[:, None, None, :]
+        return (x * a[:, None, None, :] + b[:, None, None, :]).astype(dtype)
 
 
 class ResnetBlock(nn.Module):
@@ -85,7 +90,8 @@ class ResnetBlock(nn.Module):
             x, h = resample(x), resample(h)
         h = Conv(self.features, name="conv1")(h)
         temb_features = 2 * self.features if self.scale_shift else self.features
-        temb = nn.Dense(temb_features, kernel_init=torch_init, name="time_emb_proj")(nn.silu(temb))[:, None, None, :]
+        temb = nn.Dense(temb_features, kernel_init=torch_init, name="time_emb_proj")(nn.silu(temb))
+        temb = temb[:, None, None, :].astype(h.dtype)
         norm2 = GroupNorm(self.groups, self.epsilon, name="norm2")
         if self.scale_shift:
             scale, shift = jnp.split(temb, 2, axis=-1)
@@ -119,12 +125,13 @@ class Attention(nn.Module):
         h = x if self.groups is None else GroupNorm(self.groups, self.epsilon, name="group_norm")(x)
         h = h.reshape(n, height * width, channels)
         q, k, v = (
-            nn.Dense(inner, kernel_init=torch_init, name=name)(h).reshape(n, -1, heads, head_dim)
+            nn.Dense(inner, dtype=x.dtype, kernel_init=torch_init, name=name)(h).reshape(n, -1, heads, head_dim)
             for name in ("to_q", "to_k", "to_v")
         )
-        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / math.sqrt(head_dim)
-        h = jnp.einsum("nhqk,nkhd->nqhd", nn.softmax(scores, axis=-1), v).reshape(n, -1, inner)
-        h = nn.Dense(channels, kernel_init=torch_init, name="to_out_0")(h).reshape(x.shape)
+        scores = jnp.einsum("nqhd,nkhd->nhqk", q, k, preferred_element_type=jnp.float32) / math.sqrt(head_dim)
+        weights = nn.softmax(scores, axis=-1).astype(x.dtype)
+        h = jnp.einsum("nhqk,nkhd->nqhd", weights, v).reshape(n, -1, inner)
+        h = nn.Dense(channels, dtype=x.dtype, kernel_init=torch_init, name="to_out_0")(h).reshape(x.shape)
         return (x + h) / self.output_scale_factor
 
 

@@ -59,7 +59,8 @@ class TimeModule(nn.Module):
     def __call__(self, x: jax.Array, emb: jax.Array) -> jax.Array:
         h = nn.silu(nn.GroupNorm(num_groups=_TIME_FEATURES // 4, name="norm")(emb))
         zero = nn.initializers.zeros
-        scale, shift = jnp.split(nn.Dense(2 * x.shape[-1], kernel_init=zero, name="proj")(h), 2, axis=-1)
+        h = nn.Dense(2 * x.shape[-1], kernel_init=zero, name="proj")(h).astype(x.dtype)
+        scale, shift = jnp.split(h, 2, axis=-1)
         return x * (1 + scale[:, None, None, :]) + shift[:, None, None, :]
 
 
@@ -72,14 +73,14 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, emb: jax.Array | None, train: bool) -> jax.Array:
         h = Conv(self.features, stride=self.stride, use_bias=False, kernel_init=he_init, name="conv1")(x)
-        h = batch_norm("bn1", train)(h)
+        h = batch_norm(h, "bn1", train)
         if emb is not None:
             h = TimeModule(name="time")(h, emb)
         h = Conv(self.features, use_bias=False, kernel_init=he_init, name="conv2")(nn.relu(h))
-        h = batch_norm("bn2", train)(h)
+        h = batch_norm(h, "bn2", train)
         if x.shape != h.shape:
             x = Conv(self.features, 1, self.stride, 0, False, he_init, name="downsample_0")(x)
-            x = batch_norm("downsample_1", train)(x)
+            x = batch_norm(x, "downsample_1", train)
         return nn.relu(x + h)
 
 
@@ -101,6 +102,7 @@ class ResNet(nn.Module):
     ) -> jax.Array:
         """float [N, H, W, C] in [−1, 1], int [N] -> logits [N, K]; with `features`, the pooled [N, D] before `fc`.
 
+        Blocks run in the dtype of x; the time embedding, normalisation, pooling and `fc` in float32, as is the result.
         `train` uses and updates batch statistics.
         """
         emb = None
@@ -115,7 +117,7 @@ class ResNet(nn.Module):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"layer{stage + 1}_{block}"
                 x = BasicBlock(arch.width * 2**stage, stride, name=name)(x, emb, train)
-        x = x.mean((1, 2))
+        x = x.astype(jnp.float32).mean((1, 2))
         return x if features else nn.Dense(self.num_classes, kernel_init=torch_init, name="fc")(x)
 
 
@@ -123,13 +125,14 @@ def stem(arch: ResNetArch, x: jax.Array, train: bool) -> jax.Array:
     """`conv1`, `bn1` and max-pooling, as submodules of the module that calls this."""
     padding = arch.stem_kernel // 2
     x = Conv(arch.width, arch.stem_kernel, arch.stem_stride, padding, False, he_init, name="conv1")(x)
-    x = nn.relu(batch_norm("bn1", train)(x))
+    x = nn.relu(batch_norm(x, "bn1", train))
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if arch.stem_pool else x
 
 
-def batch_norm(name: str, train: bool) -> nn.BatchNorm:
-    """torchvision's: statistics move by 0.1 a step (torch's momentum 0.1 is Flax's 0.9)."""
-    return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
+def batch_norm(x: jax.Array, name: str, train: bool) -> jax.Array:
+    """torchvision's: statistics move by 0.1 a step (torch's momentum 0.1 is Flax's 0.9). In float32 whatever x is."""
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
+    return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
 def start_at_teacher(student: Any, teacher: Any) -> Any:

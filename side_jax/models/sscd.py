@@ -22,14 +22,14 @@ class Bottleneck(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         outputs = _EXPANSION * self.features
         h = Conv(self.features, 1, 1, 0, False, he_init, name="conv1")(x)
-        h = nn.relu(batch_norm("bn1", train=False)(h))
+        h = nn.relu(batch_norm(h, "bn1", train=False))
         h = Conv(self.features, 3, self.stride, 1, False, he_init, name="conv2")(h)
-        h = nn.relu(batch_norm("bn2", train=False)(h))
+        h = nn.relu(batch_norm(h, "bn2", train=False))
         h = Conv(outputs, 1, 1, 0, False, he_init, name="conv3")(h)
-        h = batch_norm("bn3", train=False)(h)
+        h = batch_norm(h, "bn3", train=False)
         if x.shape != h.shape:
             x = Conv(outputs, 1, self.stride, 0, False, he_init, name="downsample_0")(x)
-            x = batch_norm("downsample_1", train=False)(x)
+            x = batch_norm(x, "downsample_1", train=False)
         return nn.relu(x + h)
 
 
@@ -46,13 +46,16 @@ class SSCD(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """float [N, H, W, 3], normalised by ImageNet's mean and deviation -> [N, D], rows of norm 1."""
+        """float [N, H, W, 3], normalised by ImageNet's mean and deviation -> float32 [N, D], rows of norm 1.
+
+        Blocks run in the dtype of x; batch normalisation, pooling and all that follows in float32.
+        """
         x = stem(self.arch, x, train=False)
         for stage, size in enumerate(self.arch.stage_sizes):
             for block in range(size):
                 stride = 2 if stage > 0 and block == 0 else 1
                 x = Bottleneck(self.arch.width * 2**stage, stride, name=f"layer{stage + 1}_{block}")(x)
-        x = jnp.maximum(x, _GEM_FLOOR)
+        x = jnp.maximum(x.astype(jnp.float32), _GEM_FLOOR)
         x = jnp.cbrt((x * x * x).mean((1, 2)))  # generalised mean, p = 3
         x = nn.Dense(self.dims, kernel_init=nn.initializers.xavier_uniform(), name="fc")(x)
         return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

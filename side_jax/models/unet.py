@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from side_jax.models.conv import Conv
 from side_jax.models.layers import (
@@ -157,10 +158,16 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None, deterministic: bool = True
+        self,
+        x_t: jax.Array,
+        t: jax.Array,
+        classes: jax.Array | None = None,
+        deterministic: bool = True,
+        dtype: DTypeLike = jnp.float32,
     ) -> jax.Array:
-        """float [N, H, W, C], int [N] -> float [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
+        """float32 [N, H, W, C], int [N] -> float32 [N, H, W, C']; `deterministic=False` needs a "dropout" rng.
 
+        Blocks run in `dtype`; the first and the last layer, which cost little, in float32: x_t and ε̂ are not rounded.
         `classes`, int [N], are needed if and only if `num_class_embeds` says how many there are.
         """
         if (classes is None) != (self.num_class_embeds is None):
@@ -185,7 +192,7 @@ class UNet(nn.Module):
         if self.num_class_embeds is not None:
             emb = emb + nn.Embed(self.num_class_embeds, emb.shape[-1], name="class_embedding")(classes)
 
-        h = Conv(self.block_out_channels[0], name="conv_in")(x_t)
+        h = Conv(self.block_out_channels[0], name="conv_in")(x_t).astype(dtype)
         skips = [h]
         last = len(self.block_out_channels) - 1
         for i, (kind, features) in enumerate(zip(self.down_block_types, self.block_out_channels, strict=True)):
@@ -215,6 +222,7 @@ class UNet(nn.Module):
             h = up(h, skips[-num_layers:], emb, deterministic)
             skips = skips[:-num_layers]
 
+        h = h.astype(jnp.float32)
         h = nn.silu(GroupNorm(self.norm_num_groups, self.norm_eps, name="conv_norm_out")(h))
         return Conv(self.out_channels, name="conv_out")(h)
 

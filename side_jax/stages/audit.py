@@ -14,6 +14,7 @@ from side_jax.interop import diffusers, guided_diffusion
 from side_jax.interop.torchvision import load_resnet
 from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
+from side_jax.precision import compute_dtype
 from side_jax.splitting import Split
 from side_jax.target import Target
 from side_jax.training import TrainOptions
@@ -172,6 +173,12 @@ def descriptor_spec(name: str, weights: str, preprocessing: str) -> dict[str, An
     facts = descriptor_facts(name, weights, preprocessing)
     files = {"weights": facts["sha256"], "preprocessing": facts["preprocessing"]} if facts["sha256"] else {}
     return {"descriptor": facts["name"]} | files
+
+
+def precision_spec(audit: Audit) -> dict[str, str]:
+    """The dtype that networks infer in here. Empty for float32, so that workdirs from before the choice go on."""
+    name = compute_dtype(audit.options.precision).name
+    return {} if name == "float32" else {"precision": name}
 
 
 def train_spec(train: TrainOptions) -> dict[str, Any]:

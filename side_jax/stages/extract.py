@@ -1,5 +1,6 @@
 """Stage 5, extract: for every λ, generate images and match them against training and held-out photos."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -18,8 +19,8 @@ from side_jax.extraction.references import ReferenceSet, place_references
 from side_jax.extraction.sweep import Sweep
 from side_jax.progress import Progress
 from side_jax.sampling import Sampler
-from side_jax.sharding import data_mesh, local_mesh, stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target
+from side_jax.sharding import data_mesh, local_mesh, replicate, stage_key
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec
 from side_jax.surrogate.classifier import read_classifier
 
 _REFERENCE_SHARE = 1 / 4  # of a device's memory may be references; more, and they are split over all devices
@@ -30,13 +31,17 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
     options = audit.options.extract
     spec = {name: getattr(options, name) for name in ("num_steps", "eta", "top_k", "save_images")}
     spec |= {"weights": ""} | descriptor_spec(options.descriptor, options.weights, options.preprocessing)
-    return spec | {
-        "seed": audit.options.seed,
-        "lowest_score": options.bands[0][1],
-        "split_seed": audit.options.dataset.split_seed,
-        "train": data_print(audit.split.train),
-        "heldout": data_print(audit.split.heldout),
-    }
+    return (
+        spec
+        | precision_spec(audit)
+        | {
+            "seed": audit.options.seed,
+            "lowest_score": options.bands[0][1],
+            "split_seed": audit.options.dataset.split_seed,
+            "train": data_print(audit.split.train),
+            "heldout": data_print(audit.split.heldout),
+        }
+    )
 
 
 def extract_request(audit: Audit) -> dict[str, Any]:
@@ -49,7 +54,8 @@ def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None) -> Sam
     options = audit.options.extract
     guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
     key = stage_key(audit.options.seed, "extract")
-    return Sampler(load_target(audit.workdir), key, options.num_steps, options.eta, batch_size, guide, mesh)
+    target, precision = load_target(audit.workdir), audit.options.precision
+    return Sampler(target, key, options.num_steps, options.eta, batch_size, guide, mesh, precision)
 
 
 def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
@@ -117,7 +123,7 @@ def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], 
 def extract(audit: Audit) -> dict[str, Any]:
     """Sweeps over λ; descriptors of the real photos are computed once and kept."""
     options, folder = audit.options.extract, audit.folder("extract")
-    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing)
+    embed = load_descriptor(options.descriptor, options.weights, options.preprocessing, audit.options.precision)
     missing, damaged = _prepare(audit, embed)
     sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
     mesh = data_mesh() if sharded else local_mesh()
@@ -125,7 +131,7 @@ def extract(audit: Audit) -> dict[str, Any]:
     sweep = Sweep(
         lambda scale: scale_folder(folder, scale),
         sampler,
-        embed,
+        dataclasses.replace(embed, variables=replicate(embed.variables, mesh)),
         _reference_sets(audit, mesh, sharded),
         sharded,
         options.top_k,

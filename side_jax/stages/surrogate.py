@@ -21,7 +21,7 @@ from side_jax.options import AuditOptions
 from side_jax.sampling import Sampler
 from side_jax.scalars import ScalarLog
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, train_spec
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
 from side_jax.surrogate.distill import agreement_by_noise, distill_loss
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
@@ -34,7 +34,8 @@ _AGREEMENT_LEVELS = 10  # noise levels at which it is measured
 def synthesize_spec(audit: Audit) -> dict[str, Any]:
     """Batch size changes no image."""
     options = audit.options.synthesize
-    return {"num_images": options.num_images, "num_steps": options.num_steps, "seed": audit.options.seed}
+    spec = {"num_images": options.num_images, "num_steps": options.num_steps, "seed": audit.options.seed}
+    return spec | precision_spec(audit)
 
 
 def synthesize(audit: Audit) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
-    sampler = Sampler(target, key, options.num_steps)
+    sampler = Sampler(target, key, options.num_steps, precision=audit.options.precision)
     rows = resolve(
         options.batch_size,
         lambda size: sampler.lower(size, 0.0),
@@ -126,7 +127,7 @@ def _write_labels(path: epath.Path, labels: Labels) -> None:
 def _cluster_embedding(options: AuditOptions, teacher: Classifier | None) -> Descriptor:
     if teacher is not None:
         return feature_descriptor(teacher.net, teacher.variables)
-    return load_descriptor(*options.cluster_descriptor())
+    return load_descriptor(*options.cluster_descriptor(), "float32")
 
 
 def surrogate_images(audit: Audit) -> np.ndarray:

@@ -5,7 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from etils import epath
+from jax.typing import DTypeLike
 
 from side_jax.artifacts import MANIFEST, absolute, read_json
 from side_jax.models.resnet import ARCHITECTURES, ResNet
@@ -25,9 +27,12 @@ class Classifier:
     net: ResNet
     variables: Any
 
-    def log_prob(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
-        """log p^t(y | x_t): float32 [N, H, W, C] in about [−1, 1], int32 [N] -> float32 [N, K]."""
-        logits: Any = self.net.apply(self.variables, x_t, t)
+    def log_prob(self, x_t: jax.Array, t: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
+        """log p^t(y | x_t): float32 [N, H, W, C] in about [−1, 1], int32 [N] -> float32 [N, K].
+
+        The network runs in `dtype`, backwards too; logits and the gradient by x_t are float32.
+        """
+        logits: Any = self.net.apply(self.variables, jnp.asarray(x_t, dtype), t)
         return nn.log_softmax(logits, axis=-1)
 
 
