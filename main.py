@@ -59,7 +59,8 @@ def _main(arguments: list[str]) -> int:
     try:
         workdir = pipeline.execute(audit, tuple(_STAGES.value), _CONFIG.value)
     except (AuditError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        full = "No space left on device" in str(error)
+        print(f"error: {error}{'; make space, and the same command resumes' if full else ''}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)

@@ -18,11 +18,11 @@ _DESCRIPTORS = ("extraction.descriptors", "extraction.preprocessing", "interop.s
 # By stage: modules and packages of side_jax.
 DECIDING = {
     "target": ("diffusion", *_UNET, "sharding", "stages.target", "target", "training"),
-    "synthesize": ("diffusion", *_TARGET, "sampling", "sharding", "stages.surrogate"),
+    "synthesize": ("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.surrogate"),
     "label": ("diffusion", *_RESNET, *_DESCRIPTORS, "sharding", "stages.surrogate", "surrogate.labels", "training"),
     "distill": ("diffusion", *_RESNET, "sharding", "stages.surrogate", "surrogate", "training"),
     "extract": (
-        *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "sampling", "sharding"),
+        *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "precision", "sampling", "sharding"),
         *("evidence.metrics", "extraction", "stages.extract", "surrogate.classifier"),
     ),
 }

@@ -5,11 +5,12 @@ from side_jax.pipeline import STAGES
 
 # Decides nothing that a spec does not hold: reading images and options, files, order, what is shown, comparisons after.
 BOOKKEEPING = {
-    *("__init__", "arrays", "artifacts", "code_hash", "distributed", "fields", "images", "options", "pipeline"),
-    *("preemption", "progress", "splitting", "stages.__init__", "stages.audit", "stages.report", "status"),
-    *("tfds_images", "interop.__init__", "models.__init__"),
-    *("evidence.__init__", "evidence.intervals", "evidence.null", "evidence.summary", "evidence.table"),
-    *("report.__init__", "report.figures", "report.page"),
+    *("__init__", "arrays", "artifacts", "batch_size", "code_hash", "distributed", "fields", "images", "lock"),
+    *("options", "pipeline", "preemption", "progress", "provenance", "scalars", "splitting", "status", "tfds_images"),
+    *("stages.__init__", "stages.audit", "stages.pictures", "stages.report", "interop.__init__", "models.__init__"),
+    *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
+    *("evidence.__init__", "evidence.bitsets", "evidence.intervals", "evidence.null", "evidence.scores"),
+    *("evidence.summary", "evidence.table", "report.__init__", "report.figures", "report.page"),
 }
 
 

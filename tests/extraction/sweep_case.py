@@ -33,7 +33,7 @@ class TinyUNet(nn.Module):
     num_class_embeds: int | None = None
 
     @nn.compact
-    def __call__(self, x_t, t, classes=None):
+    def __call__(self, x_t, t, classes=None, dtype=jnp.float32):
         level = t.astype(jnp.float32).reshape(-1, 1, 1, 1) / 1000
         hidden = nn.silu(Conv(8, name="first")(x_t) + level)
         return x_t * level + Conv(1, name="second")(hidden)
