@@ -27,7 +27,7 @@ def test_bytes_by_hand(setting):
 
 def test_a_loaded_target_writes_no_checkpoint_and_images_are_written_only_if_kept(setting):
     target = dataclasses.replace(setting.options.target, source="load", path="m")
-    extract = dataclasses.replace(setting.options.extract, save_images=False)
+    extract = dataclasses.replace(setting.options.extract, save_images="none")
     options = dataclasses.replace(setting.options, target=target, extract=extract)
     written = bytes_written(dataclasses.replace(setting, options=options))
     assert not {"target", "generated images"} & set(written)
