@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import side_jax
 from configs import smoke
-from side_jax import code_hash, pipeline, status, training
+from side_jax import code_hash, pipeline, provenance, status, training
 from side_jax.artifacts import MANIFEST, SPEC, AuditError
 from side_jax.extraction import sweep
 from side_jax.models.resnet import ARCHITECTURES, ResNet
@@ -148,7 +148,10 @@ def test_part_damaged_after_the_run_is_named_and_made_again(finished, copy):
     with pytest.raises(AuditError, match="8 of the 12 rows of λ = 0 are damaged or missing; --stages=extract,report"):
         pipeline.run(smoke_config(), copy)
     pipeline.run(smoke_config(), copy)
-    assert_same_results(copy, finished)
+    (table, metrics), (expected, before) = results(copy), results(finished)
+    assert table.equals(expected)
+    assert metrics == before | {"damaged_parts": 1}
+    assert "1 damaged part of the sweep found and computed again." in (copy / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["labels/labels.npz", "synthetic/images.zarr/.zarray"])
@@ -181,6 +184,7 @@ def test_more_scales_and_images_extend_a_sweep(finished, copy, monkeypatch):
 
 
 CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
+LOW_BAND = (("a", 0.2, 0.9),)
 METHODS = ("random", "ol_ti", "side", "random_labels")
 
 
@@ -278,7 +282,12 @@ REMEDY = rf"add --force_new to work in \S*/copy-{HASH}, or remove \S* and the fo
         ({"extract.eta": 1.0}, rf"extract {OTHER} \(eta: 0.0 -> 1.0; spec {HASHES}\); {REMEDY} stage extract again"),
         ({"dataset.split_seed": 5}, rf"target {OTHER} \(images: \"{HASH}\" -> \"{HASH}\"; spec {HASHES}\); {REMEDY}"),
         (
-            {"extract.eta": 1.0, "extract.top_k": 9, "extract.save_images": False, "extract.bands": (("a", 0.2, 0.9),)},
+            {"extract.eta": 1.0, "extract.top_k": 9, "extract.save_images": "none", "extract.bands": LOW_BAND},
+                "extract.eta": 1.0,
+                "extract.top_k": 9,
+                "extract.save_images": "none",
+                "extract.bands": (("a", 0.2, 0.9),),
+            },
             rf"extract {OTHER} \(eta: 0.0 -> 1.0; lowest_score: 0.94 -> 0.2; save_images: .*; and 1 more; spec",
         ),
     ],
@@ -444,7 +453,7 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
 
 def test_no_git_is_no_obstacle(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert pipeline._commit() is None
+    assert provenance.provenance({})["commit"] is None
 
 
 def test_heldout_images_that_were_trained_on_are_refused(tmp_path):

@@ -135,7 +135,19 @@ def test_several_processes_give_the_answer_of_one(tmp_path, one, count):
     assert len(list((workdir / "target" / "logs").iterdir())) == 1
     with Run(count, workdir) as again:
         assert again.finish() == 0
-        assert again.log().count("complete, skipped") == 5
+        assert again.log().count("complete, skipped") == 6
+
+
+def test_references_split_over_processes_give_the_answer_of_one(tmp_path, one):
+    """Every batch over both processes, descriptors and candidates exchanged; lists longer than the first attempt."""
+    options = "--config.extract.references=sharded", "--config.extract.bands=(('all',-1.0,1.0),)"
+    workdirs = [tmp_path / "several", tmp_path / "alone"]
+    for count, workdir in zip((2, 1), workdirs, strict=True):
+        with Run(count, workdir, *options) as run:
+            assert run.finish() == 0, run.log()
+    assert_same_audit(*workdirs)
+    table, _ = results(workdirs[0])
+    assert all(len(set(row)) == 200 for row in table["in_band"].to_pylist())
 
 
 @pytest.mark.parametrize("killed", [0, 1])

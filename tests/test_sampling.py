@@ -110,7 +110,7 @@ class ByClass(nn.Module):
     in_channels: int = 1
     num_class_embeds: int = 3
 
-    def __call__(self, x_t, t, classes=None):
+    def __call__(self, x_t, t, classes=None, dtype=jnp.float32):
         level = (classes - 1).astype(jnp.float32).reshape(-1, 1, 1, 1)
         return jnp.broadcast_to(level, x_t.shape)
 

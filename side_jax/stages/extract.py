@@ -146,4 +146,9 @@ def extract(audit: Audit) -> dict[str, Any]:
         done, logs = options.num_images - int(missing[scale].sum()), folder / "logs" / scale_folder(folder, scale).name
         with Progress(f"extract λ={scale:g}", options.num_images, done, logs=logs) as progress:
             sweep(scale, missing[scale], progress)
-    return {"descriptor": embed.facts, "paired_images": len(paired_positions(audit)[0]), "damaged_parts": damaged}
+    return {
+        "descriptor": embed.facts,
+        "paired_images": len(paired_positions(audit)[0]),
+        "damaged_parts": damaged,
+        "device_batch": sampler.batch_size // mesh.size,
+    }

@@ -1,9 +1,11 @@
 """The report's contact sheets: generated images beside the photos they resemble most."""
 
+import jax
 import numpy as np
 import pyarrow as pa
 
 from side_jax.arrays import read_rows
+from side_jax.artifacts import MANIFEST, read_json
 from side_jax.extraction.parts import scale_folder
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Photo, Sheet
@@ -67,6 +69,8 @@ def _generated(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray
     if kept.any():
         images[kept] = read_rows(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
     if not kept.all():
-        batches = make_sampler(audit, int((~kept).sum()))(indices[~kept], scale)
+        # In batches as the sweep had them: another program would round otherwise, here and there by a gray level.
+        size = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
+        batches = make_sampler(audit, size)(indices[~kept], scale)
         images[~kept] = np.concatenate([batch for _, batch in batches])
     return images
