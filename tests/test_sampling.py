@@ -126,6 +126,29 @@ def test_class_conditional_target_draws_one_class_per_image_from_its_own_key():
     np.testing.assert_array_equal(side_jax.sample(target, 7, seed=1, num_steps=2, first_index=50), images[50:57])
 
 
+class Silent(nn.Module):
+    """Predicts no noise: an image is its own noise, scaled and clipped."""
+
+    sample_size: int = 4
+    in_channels: int = 1
+    num_class_embeds: int | None = None
+
+    def __call__(self, x_t, t, classes=None, dtype=jnp.float32):
+        return jnp.zeros_like(x_t)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_noise_of_an_image_is_the_same_to_the_last_bit_in_any_batch(batch_size):
+    target = Target(Silent(), {}, Schedule(), clip_x0=None)
+    small = dataclasses.replace(target, schedule=Schedule(num_train_timesteps=2))
+    for model in (target, small):  # x₀ far out of range, and in range
+        whole = side_jax.sample(model, 20, seed=2, num_steps=2, eta=1.0)
+        np.testing.assert_array_equal(
+            side_jax.sample(model, 20, seed=2, num_steps=2, eta=1.0, batch_size=batch_size), whole
+        )
+    assert 2 < len(np.unique(whole))
+
+
 def test_class_of_an_image_is_independent_of_its_label():
     keys = index_keys(jax.random.key(0), np.arange(900))
     labels, classes = draw_labels(keys, 3), draw_labels(keys, 3, sampling._CLASS_DRAW)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
 from side_jax.batch_size import resolve
-from side_jax.distributed import barrier, broadcast, is_primary
+from side_jax.distributed import barrier, broadcast, is_primary, once
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import count_damaged, covered, drop_damaged, scale_folder
 from side_jax.extraction.references import ReferenceSet, place_references
@@ -128,6 +128,10 @@ def extract(audit: Audit) -> dict[str, Any]:
     sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
     mesh = data_mesh() if sharded else local_mesh()
     sampler = make_sampler(audit, 1, mesh)
+
+    def store(scale: float) -> ImageStore:
+        return image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size)
+
     sweep = Sweep(
         lambda scale: scale_folder(folder, scale),
         sampler,
@@ -137,11 +141,13 @@ def extract(audit: Audit) -> dict[str, Any]:
         options.top_k,
         options.bands[0][1],
         options.save_images,
-        lambda scale: image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size),
+        store,
     )
     largest = max(options.scales)  # with the guide, if there is one, the program takes the most memory
     lower, program = functools.partial(sweep.lower, scale=largest), sweep.program(largest)[0]
     sampler.batch_size = resolve(options.batch_size, lower, program, options.num_images, mesh, "extract")
+    if options.save_images != "none":
+        once("image stores", lambda: [store(scale) for scale in options.scales])  # creates them, for all to open
     for scale in options.scales:
         done, logs = options.num_images - int(missing[scale].sum()), folder / "logs" / scale_folder(folder, scale).name
         with Progress(f"extract λ={scale:g}", options.num_images, done, logs=logs) as progress:
