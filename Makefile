@@ -1,10 +1,12 @@
-# make demo: audit the committed ORL model and print where the report is. make test: the default tests.
+# make demo: audit the committed ORL model and print where the report is. make test: the default tests, in WORKERS=2
+# processes of about 4 GB.
 # The first working Python 3.11 or newer is used; make PYTHON=/path/to/python3 chooses another.
 
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.14 python
 WORKS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(WORKS)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 BIN := .venv/bin
+WORKERS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 
 # torch, diffusers and jax in one process: Python 3.11, in an environment of its own.
@@ -21,21 +23,26 @@ demo: .venv/installed-demo
 	$(BIN)/python main.py --config=configs/orl.py --workdir=runs/orl
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest --durations=5
-	@echo "Left to make test-all: kill -9 at random moments, the page in Chromium, full-size SSCD, a full-size training step." \
-	"Left to make parity: torch and diffusers, live."
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=5
+	@echo "Left to make test-all: several processes, kill -9, SIGTERM, a full disk, an audit in a bucket, the page in Chromium," \
+	"full-size SSCD and training. Left to make parity: torch and diffusers, live."
 
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest -m "" --durations=10
+	$(BIN)/python -m pytest -m "not slow and not parity" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m slow --durations=10
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/installed-dev
+bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.guided_sampling
 	$(BIN)/python -m benchmarks.import_target
+	$(BIN)/python -m benchmarks.match_faiss
+	$(BIN)/python -m benchmarks.sweep
+	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.report_scale
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity
@@ -55,6 +62,10 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(PIP) -e '.[demo,dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed-dev
+	$(PIP) -e '.[bench]'
 	@touch $@
 
 .venv-torch/bin/python:

@@ -146,7 +146,7 @@ def test_noise_of_an_image_is_the_same_to_the_last_bit_in_any_batch(batch_size):
         np.testing.assert_array_equal(
             side_jax.sample(model, 20, seed=2, num_steps=2, eta=1.0, batch_size=batch_size), whole
         )
-    assert 2 < len(np.unique(whole))
+    assert len(np.unique(whole)) > 2
 
 
 def test_class_of_an_image_is_independent_of_its_label():
