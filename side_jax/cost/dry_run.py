@@ -162,8 +162,10 @@ def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
         f"Assumed: {setting.num_train:,} training images{heldout}, with names of {ID_CHARACTERS} characters;",
         "match, descriptors of real images and match tables depend on them.",
         "Speed: products of float32 as JAX multiplies by default, TF32 on a GPU and one pass of bfloat16 on a TPU;",
-        "those of descriptors and matches in full float32. The share of the peak is assumed too: --utilisation.",
+        "those of matches in full float32. The share of the peak is assumed too: --utilisation.",
     ]
+    if options.precision != "float32":
+        lines.append("The sampler and SSCD in bfloat16; their memory is counted in float32, which is more.")
     if any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):
         lines.append(f"Assumed: {CLASSES:,} classes of training images, where labels come from those.")
     if AUTO in (options.synthesize.batch_size, options.extract.batch_size):

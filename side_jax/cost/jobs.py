@@ -133,7 +133,13 @@ def _sampling(
 ) -> Job:
     what = f"{'guided' if net else 'unguided'}, {num_steps} steps"
     lower = lambda size: programs.sampling_step(setting.unet, setting.shape, size, net)  # noqa: E731
-    return Job(stage, what, num_images, f"step of {net}", lower, batch, num_steps)
+    precision = _inference(setting.options, "default")
+    return Job(stage, what, num_images, f"step of {net}", lower, batch, num_steps, precision)
+
+
+def _inference(options: AuditOptions, otherwise: str) -> str:
+    """The precision of networks that only infer, on a GPU or TPU; `otherwise` where that is float32."""
+    return otherwise if options.precision == "float32" else "bfloat16"
 
 
 def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Job]:
@@ -152,7 +158,8 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     name, preprocessing = extract.descriptor, extract.preprocessing
     what = f"{name} descriptor"
     lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
-    yield Job(stage, what, unguided + guided, "descriptor", lower, extract.batch_size, precision="float32")
+    precision = _inference(row, "float32") if name == "sscd" else "float32"
+    yield Job(stage, what, unguided + guided, "descriptor", lower, extract.batch_size, precision=precision)
 
 
 def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:

@@ -36,8 +36,9 @@ class Found(NamedTuple):
 
 
 def block_rows(rows: int, width: int) -> int:
-    """References in one block, of so many per device and of that width."""
-    return min(max(rows, 1), _MAX_BLOCK, max(_BLOCK_FLOATS // width, 128))
+    """References in one block, of so many per device and of that width: whole groups, where there are several."""
+    whole = -(-rows // _GROUP) * _GROUP if rows > _GROUP else max(rows, 1)
+    return min(whole, _MAX_BLOCK, max(_BLOCK_FLOATS // width, _GROUP))
 
 
 def padded_rows(rows: int, width: int, shards: int = 1) -> int:
