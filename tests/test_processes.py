@@ -87,6 +87,19 @@ class Run:
         return self.process.wait(timeout=1800)
 
 
+def ended(pid):
+    """Is a process gone, or dead and not yet waited for? Waits a moment, as its signal takes one."""
+    for _ in range(100):
+        stat = Path(f"/proc/{pid}/stat")
+        try:
+            if stat.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def audit(count, workdir):
     with Run(count, workdir) as run:
         assert run.finish() == 0, run.log()
@@ -160,7 +173,7 @@ def test_one_killed_ends_all_and_the_same_command_loses_and_doubles_nothing(tmp_
         processes = run.children()
         os.kill(processes[killed], signal.SIGKILL)
         assert run.finish() == 128 + signal.SIGKILL
-        assert not any(Path(f"/proc/{pid}").exists() for pid in processes)
+        assert all(ended(pid) for pid in processes)
     audit(2, workdir)
     assert_same_audit(workdir, one)
     table, _ = results(workdir)

@@ -167,6 +167,7 @@ def training_step(variables: Any, loss_fn: LossFn, options: TrainOptions, batch:
     """Loss, gradient, optimizer and average for a batch of abstract arrays."""
     state = jax.eval_shape(lambda v: init_state(v, options), variables)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = _train_step.lower(state, key, batch, None, loss_fn=loss_fn, options=options)
+    asked = abstract((1,), jnp.int32)
+    lowered = _train_step.lower(state, key, batch, None, asked, loss_fn=loss_fn, options=options)
     size = next(iter(batch.values())).shape[0]
     return Lowered(lowered, size, tree_bytes(state) + tree_bytes(variables["params"]))  # the gradient too
