@@ -8,7 +8,7 @@ tfds.builder('celeb_a', file_format='array_record').download_and_prepare()".
 Command   python main.py --config=configs/celeba_25k.py --workdir=runs/celeba_25k \
               --config.extract.weights=sscd_disc_mixup.torchvision.pt
 Hardware  as configs/celeba_hq.py, and 16 GiB of host memory for the photos
-Cost      about 107 GPU hours: target 85, synthetic images 3, extraction 18; counted as in configs/celeba_hq.py
+Cost      about 93 hours of an A100: target 82, synthetic images 1.4, extraction 9; counted as in configs/celeba_hq.py
 Compare   Table 1 of the paper, AMS / UMS in %, averaged over the λ above 0 (λ = 0 is Random):
                            low            mid            high
           Random           5.000 / 4.240  0.100 / 0.100  0.000 / 0.000

@@ -6,11 +6,10 @@ sscd_disc_mixup of github.com/facebookresearch/sscd-copy-detection.
 
 Command   python main.py --config=configs/celeba_hq.py --workdir=runs/celeba_hq \
               --config.dataset.path=DATA --config.extract.weights=sscd_disc_mixup.torchvision.pt
-Hardware  one GPU with 80 GiB, or several that share the batch: training keeps about 1 GB of activations per image in
-          the batch of 64 (counted from the program, before XLA's fusion)
-Cost      about 80 GPU hours: target 56, synthetic images 3, extraction 18. Counted, not measured: 123 GFLOP for one
-          call of the UNet and 2.2 of the ResNet34 (XLA's count), three times that for a training step or a gradient, at
-          30 TFLOP/s, a fifth of an A100's TF32 peak
+Hardware  one GPU with 80 GB, or several that share the batch: training takes about 0.6 GiB per image of the batch of 64
+Cost      about 65 hours of an A100: target 54, synthetic images 1.4, extraction 9. Counted by --dry_run, not measured,
+          at an assumed fifth of the peak: 123 GFLOP for a call of the UNet, 127 with the guide's gradient, both in
+          bfloat16; 370 for an image in training, in TF32
 Compare   Table 1 of the paper, AMS / UMS in %, averaged over the λ above 0 (λ = 0 is Random):
                     low             mid            high
           Random    11.656 / 2.120  0.596 / 0.328  0.044 / 0.040

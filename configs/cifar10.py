@@ -9,9 +9,9 @@ Command   hf download google/ddpm-cifar10-32 --local-dir=ddpm-cifar10-32
               --config.extract.weights=sscd_disc_mixup.torchvision.pt
           Without the two target fields the UNet is trained.
 Hardware  one GPU with 24 GiB: training keeps about 0.1 GB of activations per image in the batch of 128
-Cost      with the checkpoint about 2 GPU hours, most of it extraction; training adds 34. Counted, not measured: 11.8
-          GFLOP for one call of the UNet (XLA's count), three times that for a training step, at 30 TFLOP/s, a fifth of
-          an A100's TF32 peak; small images may well reach less
+Cost      with the checkpoint about 1 hour of an A100, most of it extraction; training adds 32. Counted, not measured,
+          at a fifth of the peak, which small images may miss: 11.8 GFLOP for a call of the UNet in bfloat16, 35.5 for
+          an image in training, in TF32
 Compare   Nothing in the paper, which has faces only.
 Weak      SSCD was made for photos of some 288 pixels: at 32 its bands mean little by themselves, and only the
           comparison with the held-out images does. --config.extract.descriptor=pixel needs no weights.
