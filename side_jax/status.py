@@ -10,6 +10,7 @@ from etils import epath
 from side_jax import artifacts
 from side_jax.extraction.parts import scale_folder
 from side_jax.images import ImageSet
+from side_jax.lock import LOCK, Owner
 from side_jax.options import AuditOptions
 from side_jax.pipeline import STAGES, Stage
 from side_jax.splitting import Split
@@ -37,7 +38,7 @@ def describe(workdir: epath.PathLike) -> str:
     known = artifacts.read_json(root / "config.json")
     nothing = ImageSet(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int32), (), ())
     audit = Audit(AuditOptions.from_config(known["config"]), root, Split(nothing, nothing))
-    lines = [f"{root}: config {known['config_hash']}, side_jax {known['versions']['side_jax']}"]
+    lines = [f"{root}: config {known['config_hash']}, side_jax {known['versions']['side_jax']}", at_work(root)]
     for stage in STAGES:
         for part in audit.methods().values() if stage.per_method else [audit]:
             if stage.needed(part):
@@ -45,6 +46,19 @@ def describe(workdir: epath.PathLike) -> str:
                 state, *details = _stage(stage, part)
                 lines += [f"{name:<24} {state}", *(f"  {detail}" for detail in details)]
     return "\n".join(lines)
+
+
+def at_work(root: epath.Path) -> str:
+    """Whether a run holds the workdir, as far as its lock and this machine can tell."""
+    if not (root / LOCK).exists():
+        return "no run is at work"
+    owner = Owner.read((root / LOCK).read_bytes())
+    if owner is None:
+        return f"{LOCK} is damaged; the next run replaces it"
+    return f"{_ALIVE[owner.alive()]}: {owner}"
+
+
+_ALIVE = {True: "a run is at work", False: "the last run was killed", None: "a run is at work, or its machine gone"}
 
 
 def _stage(stage: Stage, audit: Audit) -> Iterator[str]:

@@ -1,3 +1,5 @@
+import os
+import socket
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ from configs import smoke
 from side_jax import status
 from side_jax.artifacts import fingerprint, plain, write_json
 from side_jax.extraction.parts import SCHEMA, write_part
+from side_jax.lock import LOCK, workdir_lock
 from tests.test_main import ROOT
 
 
@@ -61,8 +64,25 @@ def test_status_starts_no_device_and_writes_nothing(tmp_path):
         check=True,
         cwd=ROOT,
     )
-    first, *stages, last = done.stdout.splitlines()
+    first, second, *stages, last = done.stdout.splitlines()
     assert first == f"{tmp_path}: config {fingerprint(config)}, side_jax 0"
+    assert second == "no run is at work"
     assert len(stages) == 6 and all(line.endswith("  not begun") for line in stages)
     assert last == "0 False"
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_status_says_who_is_at_work(tmp_path):
+    root = epath.Path(tmp_path)
+    assert status.at_work(root) == "no run is at work"
+    with workdir_lock(root):
+        assert status.at_work(root).startswith(
+            f"a run is at work: host {socket.gethostname()}, pid {os.getpid()}, since 2"
+        )
+        content = (root / LOCK).read_text()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (root / LOCK).write_text(content.replace(f'"pid": {os.getpid()}', f'"pid": {dead.pid}'))
+    assert status.at_work(root).startswith("the last run was killed: host ")
+    (root / LOCK).write_text("{")
+    assert status.at_work(root) == "lock.json is damaged; the next run replaces it"
