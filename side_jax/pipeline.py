@@ -256,16 +256,21 @@ def execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) ->
     Raises:
       WorkdirLocked: if another run is at it.
     """
-    plan(audit, wanted)  # what is refused leaves no workdir behind
+    _agreed(audit, wanted, config)  # what is refused leaves no workdir behind
     with workdir_lock(audit.workdir):
         return _execute(audit, wanted, config)
 
 
-def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
-    planned = plan(audit, wanted)  # again: another run may have ended just before
-    # Before anything is written: the plan comes from what is in the workdir.
+def _agreed(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> list[Step]:
+    """The plan, which comes from what is in the workdir, once all processes are known to have the same."""
+    planned = plan(audit, wanted)
     found = [(step.name, step.spec, step.complete) for step in planned]
     agree("config, data or workdir", artifacts.fingerprint([resolved(config), str(audit.workdir), found]))
+    return planned
+
+
+def _execute(audit: Audit, wanted: tuple[str, ...], config: Mapping[str, Any]) -> epath.Path:
+    planned = _agreed(audit, wanted, config)  # again: another run may have ended just before
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # the least of all processes, which all have to be asked for
     once("config", lambda: artifacts.write_json(audit.workdir / "config.json", provenance(config)))
