@@ -90,7 +90,7 @@ def search(
     references: Num[Array, "m d"],
     bias: Float[Array, " m"],
     k: int,
-    threshold: float,
+    threshold: float | None,
     centre: Float[Array, " d"] | None = None,
     axis: str | None = None,
 ) -> Found:
@@ -101,7 +101,7 @@ def search(
       references: float32 [M, D], `padded_rows` of them. With `axis`, this device's share, in order of device.
       bias: [M], added to the scores; −∞ for a row that is only padding.
       k: 1 … number of references that are no padding.
-      threshold: what `above` counts.
+      threshold: what `above` counts; None: counting takes time.
       centre: [D]. Queries and references are then uint8 pixels, which stand for x/255 − centre.
       axis: mesh axis over which references are sharded, inside `shard_map`. Each device searches its share for all
         queries; every query's candidates go back to its device and are merged there.
@@ -130,7 +130,7 @@ def _search(
     references: jax.Array,
     bias: jax.Array,
     k: int,
-    threshold: float,
+    threshold: float | None,
     centre: jax.Array | None,
     first: jax.Array,
 ) -> Found:
@@ -152,9 +152,12 @@ def _search(
         start, (vectors, added) = part
         if centre is not None:
             vectors = vectors.astype(jnp.float32) / 255 - centre[None]
-        scores = dot_products(queries, vectors) + added[None]
+        # The barrier keeps XLA from computing the sums anew for every use of them.
+        scores = lax.optimization_barrier(dot_products(queries, vectors) + added[None])
         best, places = top_k(scores, min(k, block))
-        above = found.above + (scores >= threshold).sum(1, dtype=jnp.int32)
+        above = found.above
+        if threshold is not None:
+            above = above + (scores >= threshold).sum(1, dtype=jnp.int32)
         indices = jnp.concatenate([found.indices, start + places.astype(jnp.int32)], axis=1)
         best, places = lax.top_k(jnp.concatenate([found.scores, best], axis=1), k)
         return Found(best, jnp.take_along_axis(indices, places, axis=1), above), None
@@ -163,6 +166,8 @@ def _search(
     nothing = Found(
         jnp.full((size, k), -jnp.inf, jnp.float32), jnp.zeros((size, k), jnp.int32), jnp.zeros(size, jnp.int32)
     )
+    if block == rows:  # a scan would copy its one block
+        return one(nothing, (first, (references, bias)))[0]
     starts = first + block * jnp.arange(len(blocks[1]), dtype=jnp.int32)
     return lax.scan(one, nothing, (starts, blocks))[0]
 
@@ -189,7 +194,7 @@ def match(queries: np.ndarray, references: np.ndarray, k: int = 10) -> Matches:
     vectors, bias = _on_device(references)
     scores, indices = [np.zeros((0, k), np.float32)], [np.zeros((0, k), np.int32)]
     for block in _query_blocks(queries):
-        found = _search_block(block, vectors, bias, k=k, threshold=np.inf)
+        found = _search_block(block, vectors, bias, k=k, threshold=None)
         scores.append(np.asarray(found.scores))
         indices.append(np.asarray(found.indices))
     return Matches(np.concatenate(scores)[: len(queries)], np.concatenate(indices)[: len(queries)])

@@ -152,7 +152,7 @@ def compare(
     """
     found = search(descriptors, references.descriptors, references.bias, k, threshold, None, axis)
     pixels, neighbours = images.reshape(images.shape[0], -1), min(NEIGHBOURS, size)
-    near = search(pixels, references.pixels, references.half_norms, neighbours, np.inf, references.centre, axis)
+    near = search(pixels, references.pixels, references.half_norms, neighbours, None, references.centre, axis)
     x = own(pixels, axis).astype(jnp.float32) / 255 - references.centre[None]
     squared = jnp.square(x).sum(1, keepdims=True) - 2 * near.scores
     return Comparison(*found, jnp.sqrt(jnp.maximum(squared, 0)), near.indices[:, 0])
