@@ -172,7 +172,7 @@ def test_auto_is_float32_on_cpu_and_bfloat16_elsewhere(monkeypatch):
 def test_a_sweep_records_the_precision_that_auto_means_where_it_runs(monkeypatch):
     options = AuditOptions.from_config(orl.get_config())
     audit = Audit(options, epath.Path("unused"), split=None)
-    assert precision_spec(audit) == {}
+    assert precision_spec(audit) == {"precision": "float32"}
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert precision_spec(audit) == {"precision": "bfloat16"}
     assert synthesize_spec(audit)["precision"] == "bfloat16"

@@ -176,9 +176,8 @@ def descriptor_spec(name: str, weights: str, preprocessing: str) -> dict[str, An
 
 
 def precision_spec(audit: Audit) -> dict[str, str]:
-    """The dtype that networks infer in here. Empty for float32, so that workdirs from before the choice go on."""
-    name = compute_dtype(audit.options.precision).name
-    return {} if name == "float32" else {"precision": name}
+    """The dtype that networks infer in here, whatever `auto` would mean elsewhere."""
+    return {"precision": compute_dtype(audit.options.precision).name}
 
 
 def train_spec(train: TrainOptions) -> dict[str, Any]:
