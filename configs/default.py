@@ -116,6 +116,31 @@ def get_config() -> ConfigDict:
         }
     )
 
+    # Do extracted images look memorized from inside too? (seed 003; after extract)
+    config.detect = ConfigDict(
+        {
+            "num_images": 1_000,  # of every λ, at most; 0: no detect stage
+            "layers": (),  # by diffusers' names; empty: the hidden layer of every ResNet block of the decoder
+            "timesteps": (10,),  # noise levels; of several, as of layers, the best is chosen on half of the images
+            "num_noises": 3,  # draws of the noise per image and level
+            "wiener": False,  # beside it, the distance of the denoiser from the linear one of the training images
+            # Was a photo trained on? Scores of all training and as many held-out photos: loss | secmi | pia
+            "attacks": ("loss",),
+            "attack_timesteps": (50, 100, 200, 300),
+        }
+    )
+
+    # Steering away from the memorized representation, as a mitigation: α of h + α (mean(memorized) − mean(others)),
+    # negative to steer away. Empty: no steer stage.
+    config.steer = ConfigDict(
+        {
+            "weights": (),
+            "layers": (),  # empty: every block of the decoder
+            "window": (0.5, 0.95),  # from which to which share of the sampler's steps
+            "num_images": 1_000,  # per α, at most; unguided ones of the sweep, with an odd index
+        }
+    )
+
     config.report = ConfigDict({"pairs": 24})  # pairs per contact sheet
     return config.lock()
 

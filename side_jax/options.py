@@ -23,6 +23,7 @@ Band = tuple[str, float, float]  # name, lowest score in it, lowest score above 
 
 LABEL_SOURCES = ("classifier", "clusters", "dataset", "random")
 SAVE_IMAGES = ("none", "matched", "all")
+ATTACKS = ("loss", "secmi", "pia")
 GUIDES = ("time_dependent", "time_independent", "none")
 # Rows of Table 1 (seed 002), and the later version's clusters: labels.source and classifier.guide of each.
 METHODS = {
@@ -203,6 +204,50 @@ def check_bands(bands: tuple[Band, ...]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class DetectOptions:
+    """See configs/default.py for every field."""
+
+    num_images: int
+    layers: tuple[str, ...]
+    timesteps: tuple[int, ...]
+    num_noises: int
+    wiener: bool
+    attacks: tuple[str, ...]
+    attack_timesteps: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require(self.num_images >= 0, "detect.num_images", self.num_images, "0 (no detect stage) or more")
+        _require(self.num_noises >= 1, "detect.num_noises", self.num_noises, "at least 1")
+        for attack in self.attacks:
+            _one_of(ATTACKS, "detect.attacks", attack)
+        for name in ("layers", "timesteps", "attacks", "attack_timesteps"):
+            values = getattr(self, name)
+            _require(len(set(values)) == len(values), f"detect.{name}", values, "without repetitions")
+        _require(len(self.timesteps) > 0, "detect.timesteps", self.timesteps, "at least one")
+        if self.attacks:
+            _require(len(self.attack_timesteps) > 0, "detect.attack_timesteps", self.attack_timesteps, "at least one")
+
+
+@dataclasses.dataclass(frozen=True)
+class SteerOptions:
+    """See configs/default.py for every field."""
+
+    weights: tuple[float, ...]
+    layers: tuple[str, ...]
+    window: tuple[float, float]
+    num_images: int
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "layers"):
+            values = getattr(self, name)
+            _require(len(set(values)) == len(values), f"steer.{name}", values, "without repetitions")
+        _require(0 not in self.weights, "steer.weights", self.weights, "without 0, which is there anyway")
+        fits = len(self.window) == 2 and 0 <= self.window[0] < self.window[1] <= 1
+        _require(fits, "steer.window", self.window, "(first, last), shares of the steps with 0 <= first < last <= 1")
+        _require(self.num_images >= 2, "steer.num_images", self.num_images, "at least 2")
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportOptions:
     """See configs/default.py for every field."""
 
@@ -224,6 +269,8 @@ class AuditOptions:
     labels: LabelOptions
     classifier: ClassifierOptions
     extract: ExtractOptions
+    detect: DetectOptions
+    steer: SteerOptions
     report: ReportOptions
 
     methods: tuple[str, ...] = ()

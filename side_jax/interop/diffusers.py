@@ -6,7 +6,6 @@ google/ddpm-*, with everything in the root; and a bare UNet2DModel (`config.json
 
 import dataclasses
 import logging
-import re
 from collections.abc import Collection, Mapping
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -21,7 +20,7 @@ from safetensors.numpy import save as save_safetensors
 from side_jax.artifacts import read_json, write_bytes, write_json
 from side_jax.diffusion.schedule import Schedule
 from side_jax.interop.state_dict import match_variables, read_state_dict, to_torch
-from side_jax.models.unet import UNet, check_unet
+from side_jax.models.unet import UNet, check_unet, module_name
 from side_jax.target import Target
 
 _log = logging.getLogger(__name__)
@@ -29,7 +28,6 @@ _log = logging.getLogger(__name__)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 _TORCH_WEIGHTS = "diffusion_pytorch_model.bin"
 _SCHEDULER = "scheduler_config.json"
-_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
 # Attention of diffusers before 0.15 -> since.
 _OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -85,7 +83,7 @@ def torch_name(path: tuple[str, ...]) -> str:
     """Flax path -> diffusers state-dict key: ("down_blocks_0", "conv", "kernel") -> "down_blocks.0.conv.weight"."""
     *modules, leaf = path
     leaf = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(leaf, leaf)
-    return ".".join([_LISTS.sub(r"\1.\2", module) for module in modules] + [leaf])
+    return f"{module_name(modules)}.{leaf}"
 
 
 def save_target(target: Target, directory: epath.PathLike) -> None:

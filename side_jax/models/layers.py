@@ -98,7 +98,7 @@ class ResnetBlock(nn.Module):
             h = norm2(h) * (1 + scale) + shift
         else:
             h = norm2(h + temb)
-        h = nn.Dropout(self.dropout)(nn.silu(h), deterministic=deterministic)
+        h = nn.Dropout(self.dropout, name="dropout")(nn.silu(h), deterministic=deterministic)
         h = Conv(self.features, name="conv2")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel_size=1, padding=0, name="conv_shortcut")(x)

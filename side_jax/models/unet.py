@@ -5,6 +5,8 @@ that `side_jax.interop.diffusers` maps weights by name alone. Activations are NH
 """
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -25,6 +27,12 @@ from side_jax.models.layers import (
 
 DOWN_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
 UP_BLOCKS = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
+_LISTS = re.compile(r"(down_blocks|up_blocks|resnets|attentions|downsamplers|upsamplers|to_out)_(\d+)")
+
+
+def module_name(path: Sequence[str]) -> str:
+    """diffusers' name of a submodule: ("up_blocks_1", "resnets_0", "conv1") -> "up_blocks.1.resnets.0.conv1"."""
+    return ".".join(_LISTS.sub(r"\1.\2", module) for module in path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """report.html: one file, no network, rendered from metrics.json and the match table."""
 
 import dataclasses
-import importlib.resources
 from typing import Any
 
 import jinja2
@@ -50,12 +49,15 @@ def render(
     if distilled:
         by_timestep = {int(t): share for t, share in distilled["facts"]["agreement"].items()}
         agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("side_jax.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
     environment.filters |= {"method_name": method_name, "scale_list": scale_list}
-    template = environment.from_string(
-        importlib.resources.files("side_jax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    )
+    template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
         metrics=metrics,

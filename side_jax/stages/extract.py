@@ -7,14 +7,16 @@ from typing import Any
 
 import jax
 import numpy as np
+import pyarrow as pa
 from etils import epath
 from jax.sharding import Mesh
 
 from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
+from side_jax.artifacts import MANIFEST, AuditError, read_json
 from side_jax.batch_size import resolve
 from side_jax.distributed import barrier, broadcast, is_primary, once
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
-from side_jax.extraction.parts import count_damaged, covered, drop_damaged, scale_folder
+from side_jax.extraction.parts import count_damaged, covered, drop_damaged, read_parts, scale_folder
 from side_jax.extraction.references import ReferenceSet, place_references
 from side_jax.extraction.sweep import Sweep
 from side_jax.progress import Progress
@@ -158,3 +160,48 @@ def extract(audit: Audit) -> dict[str, Any]:
         "damaged_parts": damaged,
         "device_batch": sampler.batch_size // mesh.size,
     }
+
+
+def read_scale(audit: Audit, scale: float) -> pa.Table:
+    """The match table of one λ, a row for each of the N_G images, in order.
+
+    Raises:
+      AuditError: if rows are missing or damaged; the stage is then no longer complete.
+    """
+    count = audit.options.extract.num_images
+    table = read_parts(scale_folder(audit.folder("extract"), scale))
+    inside = table["index"].to_numpy() < count
+    table = table if inside.all() else table.filter(inside)
+    if len(table) != count:
+        (audit.folder("extract") / MANIFEST).unlink(missing_ok=True)  # not complete after all
+        raise AuditError(
+            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; --stages=extract,report"
+            " makes them again"
+        )
+    return table
+
+
+def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Images of one λ by index: from the store where they were kept, else generated again from (seed, index).
+
+    Args:
+      audit: with a finished sweep.
+      scale: λ.
+      indices: int [N].
+      best: their best scores with training images, which say what was kept, float32 [N].
+
+    Returns:
+      uint8 [N, H, W, C].
+    """
+    lowest = np.float32(audit.options.extract.bands[0][1])
+    kept = {"none": best > np.inf, "matched": best >= lowest, "all": best > -np.inf}[audit.options.extract.save_images]
+    shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
+    images = np.empty((len(indices), *shape), np.uint8)
+    if kept.any():
+        images[kept] = read_rows(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
+    if not kept.all():
+        # In batches as the sweep had them: another program would round otherwise, here and there by a gray level.
+        size = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
+        batches = make_sampler(audit, size)(indices[~kept], scale)
+        images[~kept] = np.concatenate([batch for _, batch in batches])
+    return images

@@ -1,16 +1,12 @@
 """The report's contact sheets: generated images beside the photos they resemble most."""
 
-import jax
 import numpy as np
 import pyarrow as pa
 
-from side_jax.arrays import read_rows
-from side_jax.artifacts import MANIFEST, read_json
-from side_jax.extraction.parts import scale_folder
 from side_jax.images import ImageSet
 from side_jax.report.page import Pair, Photo, Sheet
 from side_jax.stages.audit import Audit
-from side_jax.stages.extract import make_sampler
+from side_jax.stages.extract import generated_images
 
 _COLUMNS = ["index", "ids", "scores", "heldout_ids", "heldout_scores"]
 
@@ -43,7 +39,7 @@ def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> li
 def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
     rows = table.to_pylist()
     best = np.array([row["scores"][0] for row in rows], np.float32)
-    generated = _generated(audit, scale, table["index"].to_numpy(), best)
+    generated = generated_images(audit, scale, table["index"].to_numpy(), best)
     train = _nearest_photos(audit.split.train, rows, "")
     heldout = (
         _nearest_photos(audit.split.heldout, rows, "heldout_") if all(row["heldout_ids"] for row in rows) else None
@@ -58,19 +54,3 @@ def _nearest_photos(images: ImageSet, rows: list[dict], prefix: str) -> list[Pho
     position = {name: i for i, name in enumerate(images.ids)}
     best = [(row[f"{prefix}ids"][0], row[f"{prefix}scores"][0]) for row in rows]
     return [(images.images[position[name]], name, score) for name, score in best]
-
-
-def _generated(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """The images themselves: from the store where they were kept, else generated again from (seed, index)."""
-    lowest = np.float32(audit.options.extract.bands[0][1])
-    kept = {"none": best > np.inf, "matched": best >= lowest, "all": best > -np.inf}[audit.options.extract.save_images]
-    shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
-    images = np.empty((len(indices), *shape), np.uint8)
-    if kept.any():
-        images[kept] = read_rows(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
-    if not kept.all():
-        # In batches as the sweep had them: another program would round otherwise, here and there by a gray level.
-        size = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
-        batches = make_sampler(audit, size)(indices[~kept], scale)
-        images[~kept] = np.concatenate([batch for _, batch in batches])
-    return images

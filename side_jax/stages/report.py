@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from side_jax.arrays import read_rows
-from side_jax.artifacts import MANIFEST, AuditError, plain, read_json, write_bytes, write_json
+from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_json
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.scores import Band, Nearest, Scores
@@ -18,13 +18,12 @@ from side_jax.evidence.table import RANDOM, table1
 from side_jax.extraction.columns import reference_columns
 from side_jax.extraction.descriptors import descriptor_facts
 from side_jax.extraction.match_table import match_table
-from side_jax.extraction.parts import read_parts, scale_folder
 from side_jax.extraction.references import compare_photos, place_references
 from side_jax.report.page import render
 from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
 from side_jax.stages.audit import Audit
-from side_jax.stages.extract import descriptor_path, extract_request, paired_positions
+from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
 from side_jax.stages.pictures import choose_rows, contact_sheets
 
 
@@ -50,7 +49,7 @@ def report(audit: Audit) -> dict[str, Any]:
         for name, method in methods.items():
             read = _read_main if name == main else _read_nearest
             for scale in method.options.extract.scales:
-                table = _read_scale(method, scale)
+                table = read_scale(method, scale)
                 append(table, name if scale > 0 else RANDOM)
                 sweeps[name][scale] = read(method, scale, table, pool)
                 del table  # before the next one is read
@@ -130,20 +129,6 @@ def _read_main(audit: Audit, scale: float, table: pa.Table, pool: _Pool) -> _Sca
     row |= calibrate(paired, heldout, pool.labels, bands)
     best = {"training": paired.best, "held-out": heldout.best}
     return _Scale(train.nearest(), heldout.nearest(), row, best, pictures)
-
-
-def _read_scale(audit: Audit, scale: float) -> pa.Table:
-    count = audit.options.extract.num_images
-    table = read_parts(scale_folder(audit.folder("extract"), scale))
-    inside = table["index"].to_numpy() < count
-    table = table if inside.all() else table.filter(inside)
-    if len(table) != count:
-        (audit.folder("extract") / MANIFEST).unlink(missing_ok=True)  # not complete after all
-        raise AuditError(
-            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; --stages=extract,report"
-            " makes them again"
-        )
-    return table
 
 
 def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The papers' theory, runnable: point-wise memorization, the ReLU denoising autoencoder, linear diffusion."""
