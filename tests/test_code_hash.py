@@ -11,6 +11,8 @@ BOOKKEEPING = {
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
     *("evidence.__init__", "evidence.bitsets", "evidence.intervals", "evidence.null", "evidence.scores"),
     *("evidence.summary", "evidence.table", "report.__init__", "report.figures", "report.page"),
+    *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),
+    "theory.relu_dae_solutions",
 }
 
 

@@ -65,8 +65,9 @@ def rarefied(found: Finds, num_images: int) -> float:
 def extrapolated(found: Finds, num_images: int) -> Estimate:
     """Distinct training images that `num_images` images will have found, those of the sweep included.
 
-    Good and Toulmin: with φ_k training images found k times, t N more images find Σ_k (−1)^{k+1} t^k φ_k others. Up to
-    t = 1 the series needs no smoothing; its variance is at most about Σ_k t^{2k} φ_k (Efron and Thisted 1976).
+    Good and Toulmin: with φ_k training images found k times, t N more images find U = Σ_k (−1)^{k+1} t^k φ_k others. Up
+    to t = 1 the series needs no smoothing. The 95 % interval is for the number that does come: of Poisson counts, the
+    difference from it has variance Σ_k t^{2k} E φ_k + E U.
 
     Args:
       found: what N images found.
@@ -81,7 +82,7 @@ def extrapolated(found: Finds, num_images: int) -> Estimate:
     phi = np.bincount(found.times())[1:].astype(np.float64)
     powers = (num_images / total - 1) ** np.arange(1, len(phi) + 1)
     more = float((phi * powers)[::2].sum() - (phi * powers)[1::2].sum())
-    spread = float(special.ndtri(0.5 + LEVEL / 2) * np.sqrt((phi * powers**2).sum()))
+    spread = float(special.ndtri(0.5 + LEVEL / 2) * np.sqrt((phi * powers**2).sum() + max(0.0, more)))
     return Estimate(seen + max(0.0, more), seen + max(0.0, more - spread), seen + max(0.0, more + spread))
 
 

@@ -41,8 +41,8 @@ def fit_gaussian(features: np.ndarray, shrinkage: float = 0.0, name: str = "all 
     rank = int(np.linalg.matrix_rank(cov, hermitian=True))
     if rank < d:
         raise ValueError(
-            f"the covariance of {name} is singular: rank {rank} of {count} images in {d} dimensions; give shrinkage above"
-            f" 0, or reduce the features to at most {max(rank, 1)} (principal_components)"
+            f"the covariance of {name} is singular: rank {rank} of {count} images in {d} dimensions; give shrinkage"
+            f" above 0, or reduce the features to at most {max(rank, 1)} (principal_components)"
         )
     return Gaussian(features.mean(0, dtype=np.float64), cov)
 
@@ -74,7 +74,9 @@ def kl(latent: Gaussian, z: np.ndarray, eps: float) -> np.ndarray:
     if sign <= 0:
         raise ValueError(f"the covariance is singular, {d} dimensions; see fit_gaussian's shrinkage")
     squares = np.square(z - latent.mean).sum(1)
-    divergence: np.ndarray = 0.5 * ((squares + np.trace(latent.cov)) / eps - (log_det - d * np.log(eps)) - d)  # Eq. (35)
+    divergence: np.ndarray = 0.5 * (
+        (squares + np.trace(latent.cov)) / eps - (log_det - d * np.log(eps)) - d
+    )  # Eq. (35)
     return divergence
 
 
