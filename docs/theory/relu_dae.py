@@ -19,6 +19,7 @@ from side_jax.theory.relu_dae_solutions import blocks, generalizing, memorizing,
 SIGMA, LAM, HIDDEN = 0.5, 0.1, 100  # above 5 photos and below 400
 ALIGNED = 0.9
 FEW, MANY = 5, 400
+SUPPORTED, IN_PART, CONTRADICTED, OPEN = "supported", "supported in part", "contradicted", "not significant"
 
 
 class Faces(NamedTuple):
@@ -45,11 +46,11 @@ def make(figures: Path, image_size: int = 24, num_steps: int = 2_000, seeds: int
     _draw_codes(figures, runs)
     _draw_spikiness(figures, runs)
     _draw_weights(figures, {n: found[0] for n, found in runs.items()}, image_size)
-    _draw_threshold(figures)
     few, many = (
         {name: _over_seeds([run.numbers[name] for run in runs[n]]) for name in runs[n][0].numbers} for n in (FEW, MANY)
     )
-    return {
+    spikier = [a.numbers["l4_train"] - b.numbers["l4_train"] for a, b in zip(runs[FEW], runs[MANY], strict=True)]
+    numbers = {
         "few_photos": FEW,
         "many_photos": MANY,
         "sigma": SIGMA,
@@ -62,10 +63,66 @@ def make(figures: Path, image_size: int = 24, num_steps: int = 2_000, seeds: int
         "many": many,
         "simplex": _simplex_numbers(),
         "people": _people(faces),
-        "spikier": _over_seeds(
-            [a.numbers["l4_train"] - b.numbers["l4_train"] for a, b in zip(runs[FEW], runs[MANY], strict=True)]
-        ),
+        "spikier": _over_seeds(spikier),
+        "mixing": _mixing(figures),
     }
+    return numbers | {"claims": _claims(numbers)}
+
+
+def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
+    """What the paper says, and what was found."""
+    few, many, mixing = n["few"], n["many"], n["mixing"]
+    stored = few["aligned"]["low"] > many["aligned"]["high"]
+    exact = abs(mixing["threshold"] - 1 / 3) < 2e-3 and mixing["nonlinearity"] < 1e-3
+    return [
+        {
+            "claim": "A memorizing network answers to x_a + α x_b as to x_a until a threshold of α, a generalizing one"
+            " in proportion to α",
+            "source": "seed 003, closed forms",
+            "verdict": SUPPORTED if exact else CONTRADICTED,
+            "why": f"on four vectors with cosines −1/3 the neuron of x_b fires from α = {mixing['threshold']:.3f} on;"
+            f" the generalizing block is linear to {mixing['nonlinearity']:.0e}",
+            "figure": "relu_dae_threshold.svg",
+        },
+        {
+            "claim": f"Trained on {FEW} photos the network stores photos in its weights, trained on {MANY} it does not",
+            "source": "seed 003",
+            "verdict": (SUPPORTED if few["aligned"]["low"] > 0.9 else IN_PART) if stored else OPEN,
+            "why": f"{_percent(few['aligned'])} and {_percent(many['aligned'])} of the live neurons have a cosine above"
+            f" {ALIGNED} to a training photo",
+            "figure": "relu_dae_weights.svg",
+        },
+        {
+            "claim": "Codes of memorized photos are spikier than codes of generalised ones",
+            "source": "seed 003",
+            "verdict": _sign(n["spikier"], 0),
+            "why": f"L4/L2 of training photos is {few['l4_train']['value']:.3f} after {FEW} photos and"
+            f" {many['l4_train']['value']:.3f} after {MANY}, a difference of {_interval(n['spikier'], 3)};"
+            " a one-hot code has 1",
+            "figure": "relu_dae_codes.svg",
+        },
+        {
+            "claim": "Inside one network, spikiness tells memorized photos from new ones",
+            "source": "seed 003",
+            "verdict": _sign(few["auroc_std"], 0.5),
+            "why": f"after {FEW} photos the AUROC is {_interval(few['auroc_std'])} by standard deviation and"
+            f" {_interval(few['auroc_l4'])} by L4/L2",
+            "figure": "relu_dae_spikiness.svg",
+        },
+    ]
+
+
+def _sign(estimate: dict[str, float], null: float) -> str:
+    return SUPPORTED if estimate["low"] > null else CONTRADICTED if estimate["high"] < null else OPEN
+
+
+def _interval(estimate: dict[str, float], digits: int = 2) -> str:
+    value, low, high = (f"{estimate[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _percent(estimate: dict[str, float]) -> str:
+    return _interval({name: 100 * value for name, value in estimate.items()}, 0) + " %"
 
 
 def _load(image_size: int) -> Faces:
@@ -225,24 +282,27 @@ def _draw_weights(figures: Path, runs: dict[int, Trained], image_size: int, coun
     save(figure, figures / "relu_dae_weights.svg")
 
 
-def _draw_threshold(figures: Path) -> None:
-    """x_a + α x_b: what comes out along x_b, of the memorizing solution and of one generalizing block."""
+def _mixing(figures: Path) -> dict[str, float]:
+    """x_a + α x_b: how the output changes with α, of the memorizing solution and of one generalizing block."""
     figure, (axis,) = panels(1)
-    alphas = np.linspace(0, 1, 101)
+    alphas = np.linspace(0, 1, 1001)
     x = _simplex()
     # The generalizing block needs cosines above 0: the same corners, moved to one side.
     near = x + 8 * np.eye(16)[15]
-    cases = (
-        ("memorizing", RED, x, memorizing(x, SIGMA, LAM, 4)),
-        ("generalizing block", BLUE, near, generalizing(near, np.zeros(4, int), SIGMA, LAM, 8)),
-    )
-    for name, colour, points, dae in cases:
-        added = points[0] + alphas[:, None] * points[1]
-        output = np.asarray(denoise(dae, jnp.asarray(added, jnp.float32)))
-        axis.plot(
-            alphas, np.linalg.norm(output - output[0], axis=1) / np.linalg.norm(points[1]), color=colour, label=name
-        )
+    memorized, block = memorizing(x, SIGMA, LAM, 4), generalizing(near, np.zeros(4, int), SIGMA, LAM, 8)
+    change = {}
+    for name, colour, points, dae in (("memorizing", RED, x, memorized), ("generalizing block", BLUE, near, block)):
+        mixed = jnp.asarray(points[0] + alphas[:, None] * points[1], jnp.float32)
+        output = np.asarray(denoise(dae, mixed))
+        change[name] = np.linalg.norm(output - output[0], axis=1) / np.linalg.norm(points[1])
+        axis.plot(alphas, change[name], color=colour, label=name)
     axis.axvline(1 / 3, color=GRAY, linestyle=":", label="α = 1/3")
     axis.set(xlabel="α", ylabel="‖f(x_a + α x_b) − f(x_a)‖ / ‖x_b‖")
     axis.legend(frameon=False)
     save(figure, figures / "relu_dae_threshold.svg")
+    fires = _codes(memorized, x[0] + alphas[:, None] * x[1])[:, 1] > 0
+    linear = alphas * change["generalizing block"][-1]
+    return {
+        "threshold": float(alphas[fires.argmax()]),
+        "nonlinearity": float(np.abs(change["generalizing block"] - linear).max()),
+    }
