@@ -13,7 +13,11 @@ from jaxtyping import install_import_hook
 
 # Shapes and types of every call in the mathematics are checked.
 install_import_hook(
-    ["side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"],
+    [
+        *("side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"),
+        *("side_jax.theory.informative_labels", "side_jax.theory.memorization", "side_jax.theory.relu_dae"),
+        "side_jax.theory.relu_dae_solutions",
+    ],
     "beartype.beartype",
 )
 

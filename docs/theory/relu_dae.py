@@ -245,21 +245,25 @@ def _draw_codes(figures: Path, runs: dict[int, list[Trained]]) -> None:
         ):
             code = _codes(run.dae, images[:1])[0]
             axis.bar(np.arange(HIDDEN), np.sort(code)[::-1] / np.linalg.norm(code), color=colour, width=1.0)
-            axis.set(title=f"{n} photos: {name}", xlabel="neuron, by activation", ylim=(0, 0.75))
+            axis.set(title=f"{n} photos: {name}", xlabel="neuron, by activation", xlim=(-1, 60), ylim=(0, 0.6))
         axes[2 * row].set_ylabel("activation / norm")
     save(figure, figures / "relu_dae_codes.svg")
 
 
 def _draw_spikiness(figures: Path, runs: dict[int, list[Trained]]) -> None:
-    """L4/L2 of codes, all seeds together."""
-    figure, axes = panels(2, columns=2)
-    for axis, (n, found) in zip(axes, runs.items(), strict=True):
-        for name, colour in (("new", BLUE), ("own", RED)):
-            scores = np.concatenate([_spikiness(_codes(run.dae, getattr(run, name)))[1] for run in found])
-            label = "training photos" if name == "own" else "new photos"
-            axis.hist(scores, bins=np.linspace(0.4, 1, 41), density=True, color=colour, alpha=0.6, label=label)
-        axis.set(title=f"trained on {n} photos", xlabel="L4/L2 of the hidden code", ylabel="density")
-        axis.legend(frameon=False)
+    """Standard deviation and L4/L2 of codes, all seeds together."""
+    figure, axes = panels(4, columns=2, height=2.4)
+    bins = np.linspace(0, 1.2, 49), np.linspace(0.4, 0.8, 41)
+    for row, (n, found) in enumerate(runs.items()):
+        for images, colour in (("new", BLUE), ("own", RED)):
+            scores = [_spikiness(_codes(run.dae, getattr(run, images))) for run in found]
+            for measure, axis in enumerate(axes[2 * row : 2 * row + 2]):
+                values = np.concatenate([score[measure] for score in scores])
+                label = "training photos" if images == "own" else "new photos"
+                axis.hist(values, bins=bins[measure], density=True, color=colour, alpha=0.6, label=label)
+                axis.set(xlabel=("standard deviation", "L4/L2")[measure], title=f"trained on {n} photos")
+        axes[2 * row].set_ylabel("density")
+    axes[0].legend(frameon=False)
     save(figure, figures / "relu_dae_spikiness.svg")
 
 

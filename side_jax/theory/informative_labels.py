@@ -9,6 +9,7 @@ of the label's own latents, which minimises their left side; both sides are give
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from side_jax.evidence.intervals import LEVEL, Estimate
@@ -62,7 +63,9 @@ class Proposition1(NamedTuple):
     verdict: str
 
 
-def proposition_1(features: np.ndarray, labels: np.ndarray, bootstraps: int = 1_000, seed: int = 0) -> Proposition1:
+def proposition_1(
+    features: Float[np.ndarray, "n d"], labels: np.ndarray, bootstraps: int = 1_000, seed: int = 0
+) -> Proposition1:
     """Both sides of Eqs. (4), (5) and (31), with 95 % intervals.
 
     An interval reaches from the value by a factor exp(t · standard deviation over bootstrap samples / value) up and
@@ -89,12 +92,12 @@ def proposition_1(features: np.ndarray, labels: np.ndarray, bootstraps: int = 1_
     nuclear_norm = float(about_mean.sum()) / (len(z) - 1)
 
     spreads = []
-    for k, (name, count) in enumerate(zip(names, counts, strict=True)):
+    for k, (name, count) in enumerate(zip(names.tolist(), counts.tolist(), strict=True)):
         eq4, eq5, eq31 = (_estimate(ratios[i, k], spread[i, k], count) for i in range(3))
         own = float(scatter[k]) / (count - 1)  # ‖Σ_c‖_* = Tr Σ_c
         limit = (scatter[k] + count * own) / (about_mean[k] + count * nuclear_norm)  # Eq. (50) summed
-        sides = int(count), own, float(scatter[k]), float(about_mean[k])
-        spreads.append(LabelSpread(int(name), *sides, eq4, eq5, eq31, float(limit), _verdict(eq4)))
+        sides = count, own, float(scatter[k]), float(about_mean[k])
+        spreads.append(LabelSpread(name, *sides, eq4, eq5, eq31, float(limit), _verdict(eq4)))
     drawn = rng.integers(0, len(names), (bootstraps, len(names)))
     eq4, eq5, eq31 = (_estimate(row.mean(), row[drawn].mean(1).std(), len(names)) for row in ratios)
     return Proposition1(nuclear_norm, float(about_mean.sum()), tuple(spreads), eq4, eq5, eq31, _verdict(eq4))

@@ -6,6 +6,7 @@ A smaller M is more memorization. Everything is float64 on the host: at ε = 1e-
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 
 class Gaussian(NamedTuple):
@@ -20,7 +21,7 @@ class Gaussian(NamedTuple):
     cov: np.ndarray
 
 
-def fit_gaussian(features: np.ndarray, shrinkage: float = 0.0, name: str = "all images") -> Gaussian:
+def fit_gaussian(features: Float[np.ndarray, "n d"], shrinkage: float = 0.0, name: str = "all images") -> Gaussian:
     """Mean and unbiased covariance of features [N, d].
 
     Args:
@@ -47,7 +48,7 @@ def fit_gaussian(features: np.ndarray, shrinkage: float = 0.0, name: str = "all 
     return Gaussian(features.mean(0, dtype=np.float64), cov)
 
 
-def principal_components(features: np.ndarray, dimensions: int) -> np.ndarray:
+def principal_components(features: Float[np.ndarray, "n d"], dimensions: int) -> Float[np.ndarray, "n k"]:
     """Features [N, d] on their first principal components: [N, dimensions], in order of variance.
 
     Raises:
@@ -62,7 +63,7 @@ def principal_components(features: np.ndarray, dimensions: int) -> np.ndarray:
     return components
 
 
-def kl(latent: Gaussian, z: np.ndarray, eps: float) -> np.ndarray:
+def kl(latent: Gaussian, z: Float[np.ndarray, "n d"], eps: float) -> Float[np.ndarray, " n"]:
     """KL(p_θ ‖ N(z_i, εI)) of each row of z [N, d], Eq. (35): [N], in nats.
 
     Raises:
@@ -80,7 +81,7 @@ def kl(latent: Gaussian, z: np.ndarray, eps: float) -> np.ndarray:
     return divergence
 
 
-def memorization(latent: Gaussian, z: np.ndarray, eps: float) -> float:
+def memorization(latent: Gaussian, z: Float[np.ndarray, "n d"], eps: float) -> float:
     """M(D; θ) of Eq. (1), with q of Eq. (2) and D given by its latents z [N, d]. In nats; smaller is more memorization.
 
     Raises:
@@ -90,7 +91,7 @@ def memorization(latent: Gaussian, z: np.ndarray, eps: float) -> float:
 
 
 def memorization_monte_carlo(
-    latent: Gaussian, z: np.ndarray, eps: float, draws: int = 10_000, seed: int = 0
+    latent: Gaussian, z: Float[np.ndarray, "n d"], eps: float, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """Eq. (1) from samples of p_θ, which all z_i share: the value and its standard error.
 
@@ -119,7 +120,9 @@ def memorization_monte_carlo(
     return float(values.mean()), float(values.std(ddof=1)) / draws**0.5
 
 
-def memorization_ratio(conditional: Gaussian, unconditional: Gaussian, z: np.ndarray, eps: float) -> float:
+def memorization_ratio(
+    conditional: Gaussian, unconditional: Gaussian, z: Float[np.ndarray, "n d"], eps: float
+) -> float:
     """The ratio of Eq. (6) before its limit: M of D_{y=c} with p_θ(z | y = c), over M of the same photos with p_θ(z).
 
     Args:
@@ -134,7 +137,7 @@ def memorization_ratio(conditional: Gaussian, unconditional: Gaussian, z: np.nda
     return memorization(conditional, z, eps) / memorization(unconditional, z, eps)
 
 
-def limit_ratio(conditional: Gaussian, unconditional: Gaussian, z: np.ndarray) -> float:
+def limit_ratio(conditional: Gaussian, unconditional: Gaussian, z: Float[np.ndarray, "n d"]) -> float:
     """The ratio of Eq. (6): Σ (‖z_i − μ_c‖² + Tr Σ_c) / Σ (‖z_i − μ‖² + Tr Σ), Eq. (50) summed. At most 1: Theorem 1.
 
     The log-determinants have no part in it, so singular covariances do no harm.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float
 
 
 class DAE(NamedTuple):
@@ -25,12 +26,12 @@ class DAE(NamedTuple):
     w2: jax.Array
 
 
-def hidden_codes(dae: DAE, x: jax.Array) -> jax.Array:
+def hidden_codes(dae: DAE, x: Float[Array, "n d"]) -> Float[Array, "n p"]:
     """[W₁ᵀx]₊: float32 [N, D] -> [N, p]."""
     return jax.nn.relu(x @ dae.w1)
 
 
-def denoise(dae: DAE, x: jax.Array) -> jax.Array:
+def denoise(dae: DAE, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     """f(x) = W₂[W₁ᵀx]₊: float32 [N, D] -> [N, D]."""
     return hidden_codes(dae, x) @ dae.w2.T
 
@@ -51,7 +52,7 @@ def check_problem(x: np.ndarray, sigma: float, lam: float) -> None:
 
 
 def monte_carlo_loss(
-    dae: DAE, x: np.ndarray, sigma: float, lam: float, draws: int = 1_000, seed: int = 0
+    dae: DAE, x: Float[np.ndarray, "n d"], sigma: float, lam: float, draws: int = 1_000, seed: int = 0
 ) -> tuple[float, float]:
     """The training loss by simulation, and its standard error.
 
@@ -81,7 +82,7 @@ def monte_carlo_loss(
 
 
 def train(
-    x: np.ndarray,
+    x: Float[np.ndarray, "n d"],
     num_hidden: int,
     sigma: float,
     lam: float,
@@ -90,7 +91,7 @@ def train(
     batch_size: int = 128,
     learning_rate: float = 2e-3,
     seed: int = 0,
-) -> tuple[DAE, np.ndarray]:
+) -> tuple[DAE, Float[np.ndarray, " steps"]]:
     """A network trained by Adam, from normal weights of variance 1/D; the rate decays to 0 by a cosine.
 
     Args:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 from scipy import special
 
 from side_jax.theory.relu_dae import DAE, check_problem
@@ -51,7 +52,7 @@ class Separability(NamedTuple):
     worst_leak: tuple[int, int, float]
 
 
-def separability(x: np.ndarray, labels: np.ndarray, sigma: float) -> Separability:
+def separability(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float) -> Separability:
     """Cosines, leaks and the verdict for clusters given by labels.
 
     Args:
@@ -76,12 +77,14 @@ def separability(x: np.ndarray, labels: np.ndarray, sigma: float) -> Separabilit
     return Separability(cosines, firing, inside[2] > 0 > across[2], inside, across, leak)
 
 
-def strengths(second_moments: np.ndarray, share: float, sigma: float, lam: float) -> np.ndarray:
+def strengths(
+    second_moments: Float[np.ndarray, " r"], share: float, sigma: float, lam: float
+) -> Float[np.ndarray, " r"]:
     """m_j = (s_j − λ/ρ)₊ / (s_j + σ²) of a cluster that holds the share ρ of the photos."""
     return np.maximum(second_moments - lam / share, 0) / (second_moments + sigma**2)
 
 
-def blocks(x: np.ndarray, labels: np.ndarray, sigma: float, lam: float) -> list[Block]:
+def blocks(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float, lam: float) -> list[Block]:
     """The optimum of each cluster, by label; separability is not asked for.
 
     Raises:
@@ -108,7 +111,7 @@ def separated_loss(solution: list[Block], sigma: float, lam: float) -> float:
     return total
 
 
-def memorizing(x: np.ndarray, sigma: float, lam: float, num_hidden: int) -> DAE:
+def memorizing(x: Float[np.ndarray, "n d"], sigma: float, lam: float, num_hidden: int) -> DAE:
     """The solution that stores every photo: columns r_i x_i, with ‖·‖² summing to m_i over the neurons of photo i.
 
     m_i = (‖x_i‖² − nλ) / (‖x_i‖² + σ²). The num_hidden neurons go round the photos; those of one photo are equal.
@@ -139,7 +142,7 @@ def memorizing(x: np.ndarray, sigma: float, lam: float, num_hidden: int) -> DAE:
     return DAE(jnp.asarray(columns, jnp.float32), jnp.asarray(columns, jnp.float32))
 
 
-def generalizing(x: np.ndarray, labels: np.ndarray, sigma: float, lam: float, num_hidden: int) -> DAE:
+def generalizing(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float, lam: float, num_hidden: int) -> DAE:
     """The solution that stores each cluster's second moments; every neuron mixes all directions of its cluster.
 
     W Wᵀ leaves a rotation of the neurons free. The one taken spreads the cluster's mean evenly over its neurons, so

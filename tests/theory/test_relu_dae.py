@@ -49,7 +49,7 @@ def test_memorizing_solution_of_the_simplex_by_known_values(simplex):
     # What wrong neurons add, on the same noise, is known more exactly.
     noisy = np.random.default_rng(0).normal(simplex[:, None], SIGMA, (4, 100_000, 16))
     own = 0.96 / 16 * np.einsum("nkd,nd->nk", noisy, simplex)[..., None] * simplex[:, None]
-    both = np.asarray(denoise(dae, jnp.asarray(noisy, jnp.float32)))
+    both = np.asarray(denoise(dae, jnp.asarray(noisy.reshape(-1, 16), jnp.float32))).reshape(noisy.shape)
     added = (np.square(both - simplex[:, None]) - np.square(own - simplex[:, None])).sum(-1)
     assert added.std() / 400_000**0.5 < 5e-5
     assert 1.0240 + added.mean() == pytest.approx(1.0253, abs=1.5e-4)
