@@ -12,7 +12,7 @@ BOOKKEEPING = {
     *("evidence.__init__", "evidence.bitsets", "evidence.intervals", "evidence.null", "evidence.scores"),
     *("evidence.summary", "evidence.table", "report.__init__", "report.figures", "report.page"),
     *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),
-    "theory.relu_dae_solutions",
+    *("theory.__init__", "theory.relu_dae_solutions"),
 }
 
 

@@ -152,13 +152,14 @@ def _ratio(figures: Path, features: np.ndarray, people: np.ndarray) -> dict[str,
     z /= np.sqrt(z.var(0, ddof=1).sum())
     everyone = fit_gaussian(z)
     figure, (axis, gap_axis) = panels(2, columns=2)
-    limits, gaps = [], []
+    limits, gaps, largest = [], [], []
     for person in np.unique(people):
         own = z[people == person]
         conditional = fit_gaussian(own, name=f"person {person}")
         limits.append(limit_ratio(conditional, everyone, own))
         ratios = np.array([memorization_ratio(conditional, everyone, own, eps) for eps in EPSILONS])
         gaps.append(np.abs(ratios - limits[-1]))
+        largest.append(float(ratios[-1]))
         axis.semilogx(EPSILONS, ratios, color=BLUE, linewidth=0.7)
     axis.plot(np.full(len(limits), EPSILONS[0] / 2), limits, "_", color=RED, label="limit, in closed form")
     axis.axhline(1, color=GRAY, linestyle=":")
@@ -177,6 +178,8 @@ def _ratio(figures: Path, features: np.ndarray, people: np.ndarray) -> dict[str,
         "above_one": sum(limit > 1 for limit in limits),
         "gap": float(np.max(gaps, 0)[0]),
         "eps": float(EPSILONS[0]),
+        "largest_eps": float(EPSILONS[-1]),
+        "above_one_there": sum(ratio > 1 for ratio in largest),
     }
 
 

@@ -76,12 +76,12 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
     exact = abs(mixing["threshold"] - 1 / 3) < 2e-3 and mixing["nonlinearity"] < 1e-3
     return [
         {
-            "claim": "A memorizing network answers to x_a + α x_b as to x_a until a threshold of α, a generalizing one"
-            " in proportion to α",
+            "claim": "On x_a + α x_b a memorizing network's neuron of x_b fires only above a threshold of α, and a"
+            " generalizing block is linear in α",
             "source": "seed 003, closed forms",
             "verdict": SUPPORTED if exact else CONTRADICTED,
-            "why": f"on four vectors with cosines −1/3 the neuron of x_b fires from α = {mixing['threshold']:.3f} on;"
-            f" the generalizing block is linear to {mixing['nonlinearity']:.0e}",
+            "why": f"on four vectors with cosines −1/3 the neuron fires from α = {mixing['threshold']:.3f} on;"
+            f" the block is linear to {mixing['nonlinearity']:.0e}",
             "figure": "relu_dae_threshold.svg",
         },
         {
