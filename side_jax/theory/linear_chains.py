@@ -4,8 +4,8 @@ Denoiser and covariance Σ = Σ_i λ_i u_i u_iᵀ share their eigenvectors, so t
 y ← g_i y + √q_i z. Energies E y² then follow in closed form, and what differs is which chain is run:
 
   * `denoise_only`: x ← Σ(Σ + σ²I)⁻¹ x and nothing else. This is power iteration: all energy goes to the first
-    eigenvector. Here, and only here, the paper's theorem holds. One common factor per step, such as making the norm 1 as
-    power iteration does, changes no share of the energy.
+    eigenvector. Here, and only here, the paper's theorem holds. One common factor per step, such as power iteration's
+    norm of 1, changes no share of the energy.
   * `rescaled`: each denoised mode is put back to the variance that the next noise level has. Gives N(μ, Σ).
   * `noise_injected`: the noise that denoising takes away is given back: with the posterior's covariance N(μ, Σ); with
     white noise of the next level neither N(μ, Σ) nor the first eigenvector.
@@ -93,7 +93,7 @@ def ddim(variances: Float[np.ndarray, " m"], alpha_bar: Float[np.ndarray, " S1"]
       ValueError: if a variance is negative, or ᾱ is not rising within (0, 1], or starts at 1.
     """
     lam, a = _nonnegative(variances), np.asarray(alpha_bar, np.float64)
-    if len(a) < 2 or not (0 < a[0] and a[-1] <= 1 and (np.diff(a) > 0).all()):
+    if len(a) < 2 or not (a[0] > 0 and a[-1] <= 1 and (np.diff(a) > 0).all()):
         raise ValueError(f"alpha_bar must rise within (0, 1], two values or more, got {a.tolist()[:4]}")
     a_t, a_s = a[:-1, None], a[1:, None]
     v_t = a_t * lam + 1 - a_t

@@ -127,7 +127,8 @@ def _by_covariance(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for part in np.array_split(pixels, -(-pixels.size // _BLOCK)):
         block = _scaled(part.astype(np.float64)) - mean
         covariance += block.T @ block
-    return _ranked(*np.linalg.eigh(covariance / n), dimension)
+    values, vectors = np.linalg.eigh(covariance / n)
+    return _ranked(values, vectors, dimension)
 
 
 def _ranked(values: np.ndarray, vectors: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, ArrayLike, Complex, Float, Int
+from jaxtyping import Array, ArrayLike, Complex, Float
 
 from side_jax.diffusion.ddim import ddim_step
 from side_jax.diffusion.objective import EpsFn
@@ -63,8 +63,8 @@ class Moments(NamedTuple):
 class Linearisation:
     """J of x̂₀(x_t) = (x_t − √(1−ᾱ) ε̂(x_t, t))/√ᾱ at given images and one t. Compiled once for all t.
 
-    Products with J are forward mode (jvp), those with Jᵀ reverse mode. The block of an image goes through the network as a
-    batch of p copies, N p in all.
+    Products with J are forward mode (jvp), those with Jᵀ reverse mode. The block of an image goes through the network
+    as a batch of p copies, N p in all.
     """
 
     def __init__(self, eps_fn: EpsFn, alpha_bar: Float[ArrayLike, " T"]):
@@ -97,12 +97,12 @@ class Linearisation:
           start: `block` of another call; None for random directions.
 
         Raises:
-          ValueError: if k or the block does not fit the dimension, t is outside the schedule or the tolerance not above 0.
+          ValueError: if k or the block does not fit the dimension, t is outside the schedule, or the tolerance is 0.
         """
         x_t = jnp.asarray(x_t)
         n, dimension = len(x_t), x_t[0].size
         check_timesteps(t, len(self._alpha_bar))
-        if not (1 <= k and oversampling >= 0 and k + oversampling <= dimension):
+        if not (k >= 1 and oversampling >= 0 and k + oversampling <= dimension):
             raise ValueError(f"k {k} and oversampling {oversampling} do not fit: images have {dimension} dimensions")
         if not tolerance > 0 or max_iterations < 1:
             raise ValueError(
@@ -136,7 +136,7 @@ class Linearisation:
         if probes < 2:
             raise ValueError(f"probes must be 2 or more, got {probes}")
         x_t = jnp.asarray(x_t)
-        draws = np.random.default_rng(seed).choice(np.float32([-1, 1]), (probes, *x_t.shape))
+        draws = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (probes, *x_t.shape))
         rows = [self._products(x_t, jnp.int32(t), jnp.asarray(z)) for z in draws]
         trace, squared, norm, transposed = np.array(rows, np.float64).transpose(1, 0, 2)  # each [probes, N]
         # Of the squared trace without the diagonal terms z·Jz z·Jz, which would add the estimator's variance.
@@ -171,13 +171,13 @@ class Linearisation:
 
         return jax.lax.fori_loop(0, count, step, (block, block))
 
-    def _probe(self, x_t: jax.Array, t: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    def _probe(self, x_t: jax.Array, t: jax.Array, z: jax.Array) -> tuple[jax.Array, ...]:
         """z·Jz, Jᵀz·Jz, ‖Jz‖² and ‖Jᵀz‖², each [N]."""
         x0_hat = self._denoiser(t)
         _, forward = jax.jvp(x0_hat, (x_t,), (z,))
         backward = jax.vjp(x0_hat, x_t)[1](z)[0]
         pairs = ((z, forward), (backward, forward), (forward, forward), (backward, backward))
-        return tuple((u * v).sum((1, 2, 3)) for u, v in pairs)  # type: ignore[return-value]
+        return tuple((u * v).sum((1, 2, 3)) for u, v in pairs)
 
 
 def _ritz(block: np.ndarray, image: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,7 +213,7 @@ def subspace_angles(
 
 
 def trajectory(
-    eps_fn: EpsFn, x_T: Float[ArrayLike, "n h w c"], steps: DDIMSteps, clip_x0: float | None = 1.0
+    eps_fn: EpsFn, noise: Float[ArrayLike, "n h w c"], steps: DDIMSteps, clip_x0: float | None = 1.0
 ) -> Float[Array, "s n h w c"]:
     """What each step of deterministic DDIM (`ddim_sample`, η = 0) starts from, and the result: [S + 1, N, H, W, C]."""
 
@@ -222,5 +222,5 @@ def trajectory(
         eps_hat = eps_fn(x_t, jnp.full(x_t.shape[:1], t))
         return ddim_step(x_t, eps_hat, a_t, a_prev, clip_x0=clip_x0), x_t
 
-    x_0, path = jax.jit(lambda x, steps: jax.lax.scan(body, x, steps))(jnp.asarray(x_T), steps)
+    x_0, path = jax.jit(lambda x, steps: jax.lax.scan(body, x, steps))(jnp.asarray(noise), steps)
     return jnp.concatenate([path, x_0[None]])

@@ -63,8 +63,8 @@ def estimated_directions(
 ) -> Float[np.ndarray, "T p"]:
     """First eigenvectors of the covariance of noisy samples at several noise levels, from one set of clean samples.
 
-    A denoiser that is estimated from its training pairs at level σ sees x₀ + σ z. Each level alone is a spiked model with
-    ℓ = spike/σ². How the levels hang together depends on z.
+    A denoiser that is estimated from its training pairs at level σ sees x₀ + σ z. Each level alone is a spiked model
+    with ℓ = spike/σ². How the levels hang together depends on z.
 
     Args:
       p: dimensions.
