@@ -44,7 +44,8 @@ def angles(fresh_noise):
 
 def test_fresh_noise_turns_the_directions_of_two_levels_apart_and_one_draw_keeps_them_together():
     """With either, each level alone is the spiked model's. With fresh noise the parts outside u are independent, so
-    that cos² between levels is the product of theirs with u; with one draw they have nearly one direction, and angles subtract.
+    that cos² between levels is the product of theirs with u.
+    With one draw they have nearly one direction, and angles subtract.
     """
     theory = np.array([spiked.cosine_squared(0.5, 4 / sigma**2) for sigma in (0.5, 0.7, 1.0)])
     reused, between_reused = angles(fresh_noise=False)
