@@ -44,6 +44,12 @@ def test_fit_over_several_blocks_of_pixels_is_the_same(monkeypatch):
         monkeypatch.undo()
 
 
+def test_fit_of_few_large_images_makes_no_matrix_of_pixels_by_pixels():
+    """196,608 pixels squared would be 309 GB."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    assert linear.fit_wiener(images).basis.shape == (196_608, 2)
+
+
 def test_repeated_images_leave_no_rounding_in_the_span():
     images = random_images(3, 8)
     assert linear.fit_wiener(np.concatenate([images] * 5)).variances.shape == (2,)
