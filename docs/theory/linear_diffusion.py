@@ -62,13 +62,12 @@ def _chains(figures: Path, lam: np.ndarray, steps: int) -> dict[str, Any]:
     for name, energy in run.items():
         color, style = looks[name]
         first.plot(chains.shares(energy)[:, 0], style, color=color, label=name)
-        last.loglog(np.arange(1, len(lam) + 1), chains.shares(energy[-1]), style, color=color)
-    last.loglog(np.arange(1, len(lam) + 1), chains.shares(lam), "k.", markersize=3, label="the photos")
-    last.set_ylim(1e-9, 2)
+        last.semilogx(np.arange(1, len(lam) + 1), energy[-1] / lam, style, color=color)
+    first.axhline(lam[0] / lam.sum(), color="k", linewidth=0.6, label="the photos")
+    last.axhline(1, color="k", linewidth=0.6)
     first.set(xlabel="step", ylabel="share of energy on the first eigenvector")
-    last.set(xlabel="eigenvector", ylabel="share of energy at the end")
+    last.set(xlabel="eigenvector", ylabel="output variance / λ", ylim=(-0.02, 1.1))
     first.legend(fontsize=8)
-    last.legend(fontsize=8)
     save(figure, figures / "linear_diffusion_chains.svg")
     # Over modes that matter: those that together hold 99 % of the photos' variance.
     main = np.cumsum(lam) / lam.sum() <= 0.99

@@ -37,7 +37,7 @@ class Wiener(NamedTuple):
 
 def gaussian(
     mean: Float[np.ndarray, "h w c"],
-    basis: Float[np.ndarray, "d r"],
+    basis: Float[np.ndarray, "d k"],
     variances: Float[np.ndarray, " r"],
     floor: float = 0.0,
 ) -> Wiener:

@@ -141,7 +141,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="the 3 images are all the same: their covariance is 0"):
         linear.fit_wiener(images[[0, 0, 0]])
     with pytest.raises(ValueError, match="floor must be 0 or more, got -1"):
-        linear.fit_wiener(images, -1)
+        linear.fit_wiener(images, -1.0)
     wiener = linear.fit_wiener(images)
     eps_fn = linear.wiener_eps(wiener, ALPHA_BAR)
     with pytest.raises(ValueError, match="t must be 0 to 999, got 1000"):

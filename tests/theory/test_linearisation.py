@@ -162,8 +162,8 @@ def test_bad_input_is_refused():
         linearisation.eigenpairs(x, T, 10, 7)
     with pytest.raises(ValueError, match="t must be 0 to 999, got -1"):
         linearisation.eigenpairs(x, -1, 1, 0)
-    with pytest.raises(ValueError, match=r"tolerance must be above 0 .* got 0, 100"):
-        linearisation.eigenpairs(x, T, 1, 0, tolerance=0)
+    with pytest.raises(ValueError, match=r"tolerance must be above 0 .* got 0.0, 100"):
+        linearisation.eigenpairs(x, T, 1, 0, tolerance=0.0)
     with pytest.raises(ValueError, match=r"start has shape \(1, 16, 2\), needs \(1, 16, 3\)"):
         linearisation.eigenpairs(x, T, 2, 1, start=np.zeros((1, 16, 2), np.float32))
     with pytest.raises(ValueError, match="probes must be 2 or more, got 1"):

@@ -3,7 +3,7 @@ import pytest
 
 from side_jax.theory import spiked
 
-TABLE = [(0.5, 0, 0.022), (1, 0.3333, 0.317), (2, 0.7, 0.689), (5, 0.8909, 0.887), (20, 0.9744, 0.974)]
+TABLE = [(0.5, 0.0, 0.022), (1.0, 0.3333, 0.317), (2.0, 0.7, 0.689), (5.0, 0.8909, 0.887), (20.0, 0.9744, 0.974)]
 
 
 @pytest.mark.parametrize(("spike", "theory", "simulated"), TABLE)
@@ -59,9 +59,9 @@ def test_fresh_noise_turns_the_directions_of_two_levels_apart_and_one_draw_keeps
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="spike must be above 0, got 0"):
-        spiked.cosine_squared(0.5, 0)
+        spiked.cosine_squared(0.5, 0.0)
     with pytest.raises(ValueError, match="gamma must be above 0, got -1"):
-        spiked.sample_eigenvalue(-1, 2)
+        spiked.sample_eigenvalue(-1.0, 2.0)
     with pytest.raises(ValueError, match="needs p and n of 2 or more and a repeat, got p=1"):
         spiked.simulate(1, 10, 1.0, 1, 0)
     with pytest.raises(ValueError, match=r"sigma must be above 0, got 0.0"):
