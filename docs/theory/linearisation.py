@@ -1,4 +1,4 @@
-"""Chapter: a trained denoiser as a linear map around an image, and how far it is from linear. About 3 minutes."""
+"""Chapter: a trained denoiser as a linear map around an image, and how far it is from linear. About 4 minutes."""
 
 from pathlib import Path
 from typing import Any
