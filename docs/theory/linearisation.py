@@ -109,15 +109,15 @@ def _spectra(
         }
         for i, t in enumerate(levels)
     ]
-    # In the order the paper claims: at one noise level the span of fewer eigenvectors has turned less.
-    ordered = (np.diff(angles[1:], axis=-1) >= 0).all(-1)
+    # What the paper claims: the first eigenvector has turned less than the span of all. [levels − 1, images]
+    ordered, near = angles[1:, :, 0] < angles[1:, :, -1], sigma[1:] < 1
     return {
         "images": count,
         "spans": list(_SPANS),
         "rows": rows,
         "residual": float(residuals.max()),
-        "ordered": int(ordered.sum()),
-        "compared": int(ordered.size),
+        "near": {"ordered": int(ordered[near].sum()), "compared": int(ordered[near].size)},
+        "far": {"ordered": int(ordered[~near].sum()), "compared": int(ordered[~near].size)},
     }
 
 
