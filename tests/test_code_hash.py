@@ -10,6 +10,7 @@ BOOKKEEPING = {
     *("stages.__init__", "stages.audit", "stages.pictures", "stages.report", "interop.__init__", "models.__init__"),
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
     *("evidence.__init__", "evidence.bitsets", "evidence.intervals", "evidence.null", "evidence.scores"),
+    *("theory.linear_chains", "theory.linear_diffusion", "theory.linearisation", "theory.spiked"),
     *("evidence.summary", "evidence.table", "report.__init__", "report.figures", "report.page"),
     *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),
     *("theory.__init__", "theory.relu_dae_solutions"),

@@ -1,0 +1,226 @@
+"""A denoiser as a linear map around one image: the Jacobian of x̂₀(x_t), its leading eigenpairs, and its effective rank.
+
+By Tweedie's second-order formula the exact denoiser has J = ∂E[x₀ | x_t]/∂x_t = √ᾱ/(1−ᾱ) Cov(x₀ | x_t), symmetric and
+without negative eigenvalues: from E[x₀ | x_t] = (x_t + (1−ᾱ) ∇log p)/√ᾱ and
+∇² log p = (ᾱ Cov(x₀ | x_t)/(1−ᾱ) − I)/(1−ᾱ). Hence NUMBERS §4: Cov(x₀ | x_t) = ((1−ᾱ)/√ᾱ) J. A trained network is not
+exact: its J is not symmetric. Eigenpairs here are those of J itself, in complex pairs where they are, and `moments`
+says how far from symmetric J is.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.linalg
+from jaxtyping import Array, ArrayLike, Complex, Float
+
+from side_jax.diffusion.ddim import ddim_step
+from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.schedule import DDIMSteps
+from side_jax.theory.linear_diffusion import check_timesteps
+
+Denoiser = Callable[[jax.Array], jax.Array]  # x_t -> x̂₀, both [N, H, W, C], each image for itself
+_ROUND = 4  # iterations between two looks at the residuals
+
+
+class Eigenpairs(NamedTuple):
+    """The leading eigenpairs of J at N images, largest |λ| first.
+
+    Attributes:
+      values: λ, complex128 [N, k]; times (1−ᾱ)/√ᾱ they are variances of x₀ given x_t.
+      vectors: v of norm 1, complex128 [N, D, k].
+      residuals: ‖J v − λ v‖ / |λ|, [N, k], J v being J applied to both parts of v.
+      block: orthonormal, float32 [N, D, p]: a start for another noise level.
+      iterations: of the whole block.
+    """
+
+    values: Complex[np.ndarray, "n k"]
+    vectors: Complex[np.ndarray, "n d k"]
+    residuals: Float[np.ndarray, "n k"]
+    block: Float[np.ndarray, "n d p"]
+    iterations: int
+
+
+class Moments(NamedTuple):
+    """Estimates by random probes, one for each image: float [N].
+
+    Attributes:
+      trace: tr J.
+      participation: (tr J)² / tr J², between 1 and D for a covariance: how many eigenvalues count.
+      symmetric_participation: the same of (J + Jᵀ)/2. Agrees if J is symmetric, and stays defined if it is not, when
+        tr J² = ‖(J + Jᵀ)/2‖² − ‖(J − Jᵀ)/2‖² may come near 0 or below.
+      asymmetry: ‖J − Jᵀ‖ / ‖J‖, Frobenius: 0 if symmetric, √2 if J and Jᵀ are orthogonal, 2 if J = −Jᵀ.
+    """
+
+    trace: np.ndarray
+    participation: np.ndarray
+    symmetric_participation: np.ndarray
+    asymmetry: np.ndarray
+
+
+class Linearisation:
+    """J of x̂₀(x_t) = (x_t − √(1−ᾱ) ε̂(x_t, t))/√ᾱ at given images and one t. Compiled once for all t.
+
+    Products with J are forward mode (jvp), those with Jᵀ reverse mode. The block of an image goes through the network
+    as a batch of p copies, N p in all.
+    """
+
+    def __init__(self, eps_fn: EpsFn, alpha_bar: Float[ArrayLike, " T"]):
+        self._eps_fn, self._alpha_bar = eps_fn, jnp.asarray(alpha_bar)
+        self._iterate = jax.jit(self._orthogonal_iteration, static_argnames="count")
+        self._products = jax.jit(self._probe)
+
+    def eigenpairs(
+        self,
+        x_t: Float[ArrayLike, "n h w c"],
+        t: int,
+        k: int = 8,
+        oversampling: int = 24,
+        tolerance: float = 1e-3,
+        max_iterations: int = 100,
+        start: Float[np.ndarray, "n d p"] | None = None,
+    ) -> Eigenpairs:
+        """The k leading eigenpairs of J, by orthogonal iteration and a Rayleigh–Ritz step on the block.
+
+        The error falls by about |λ_{p+1} / λ_k| per iteration, p = k + oversampling. It stops as soon as all residuals
+        are at most `tolerance`, or after `max_iterations`: read the residuals.
+
+        Args:
+          x_t: where, [N, H, W, C].
+          t: noise level, 0 … T − 1.
+          k: how many.
+          oversampling: further directions in the block.
+          tolerance: of ‖J v − λ v‖ / |λ|.
+          max_iterations: whole rounds of 4.
+          start: `block` of another call; None for random directions.
+
+        Raises:
+          ValueError: if k or the block does not fit the dimension, t is outside the schedule, or the tolerance is 0.
+        """
+        x_t = jnp.asarray(x_t)
+        n, dimension = len(x_t), x_t[0].size
+        check_timesteps(t, len(self._alpha_bar))
+        if not (k >= 1 and oversampling >= 0 and k + oversampling <= dimension):
+            raise ValueError(f"k {k} and oversampling {oversampling} do not fit: images have {dimension} dimensions")
+        if not tolerance > 0 or max_iterations < 1:
+            raise ValueError(
+                f"tolerance must be above 0 and max_iterations 1 or more, got {tolerance}, {max_iterations}"
+            )
+        shape = (n, dimension, k + oversampling)
+        if start is not None and start.shape != shape:
+            raise ValueError(f"start has shape {start.shape}, needs {shape}")
+        block = jax.random.normal(jax.random.key(0), shape) if start is None else jnp.asarray(start)
+        iterations = 0
+        while True:
+            iterations += _ROUND
+            block, image = self._iterate(x_t, jnp.int32(t), block, count=_ROUND)
+            values, vectors, residuals = _ritz(np.asarray(block, np.float64), np.asarray(image, np.float64), k)
+            if residuals.max() <= tolerance or iterations >= max_iterations:
+                return Eigenpairs(values, vectors, residuals, np.asarray(block), iterations)
+
+    def moments(self, x_t: Float[ArrayLike, "n h w c"], t: int, probes: int = 32, seed: int = 0) -> Moments:
+        """Traces by Hutchinson's estimator, with random signs z: E zᵀJz = tr J, E (Jᵀz)·(Jz) = tr J², E‖Jz‖² = ‖J‖².
+
+        Args:
+          x_t: where, [N, H, W, C].
+          t: noise level, 0 … T − 1.
+          probes: 2 or more.
+          seed: of the probes.
+
+        Raises:
+          ValueError: if t is outside the schedule, or there are fewer than 2 probes.
+        """
+        check_timesteps(t, len(self._alpha_bar))
+        if probes < 2:
+            raise ValueError(f"probes must be 2 or more, got {probes}")
+        x_t = jnp.asarray(x_t)
+        draws = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (probes, *x_t.shape))
+        rows = [self._products(x_t, jnp.int32(t), jnp.asarray(z)) for z in draws]
+        trace, squared, norm, transposed = np.array(rows, np.float64).transpose(1, 0, 2)  # each [probes, N]
+        # Of the squared trace without the diagonal terms z·Jz z·Jz, which would add the estimator's variance.
+        trace_squared = (trace.sum(0) ** 2 - (trace**2).sum(0)) / (probes * (probes - 1))
+        frobenius, square = (norm + transposed).mean(0) / 2, squared.mean(0)
+        asymmetry = np.sqrt(np.maximum(2 * (frobenius - square), 0) / frobenius)  # ‖J − Jᵀ‖² = 2‖J‖² − 2 tr J²
+        symmetric = (frobenius + square) / 2
+        return Moments(trace.mean(0), trace_squared / square, trace_squared / symmetric, asymmetry)
+
+    def _denoiser(self, t: jax.Array) -> Denoiser:
+        a = self._alpha_bar[t]
+
+        def x0_hat(x: jax.Array) -> jax.Array:
+            return (x - jnp.sqrt(1 - a) * self._eps_fn(x, jnp.full(x.shape[:1], t))) / jnp.sqrt(a)
+
+        return x0_hat
+
+    def _orthogonal_iteration(
+        self, x_t: jax.Array, t: jax.Array, block: jax.Array, count: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """(Q, J Q) after `count` times Q ← qr(J Q), both [N, D, p]."""
+        n, dimension, p = block.shape
+        _, jvp = jax.linearize(self._denoiser(t), jnp.repeat(x_t, p, axis=0))
+
+        def apply(q: jax.Array) -> jax.Array:
+            tangents = q.swapaxes(1, 2).reshape(n * p, *x_t.shape[1:])
+            return jvp(tangents).reshape(n, p, dimension).swapaxes(1, 2)
+
+        def step(_: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            q = jnp.linalg.qr(state[1])[0]
+            return q, apply(q)
+
+        return jax.lax.fori_loop(0, count, step, (block, block))
+
+    def _probe(self, x_t: jax.Array, t: jax.Array, z: jax.Array) -> tuple[jax.Array, ...]:
+        """z·Jz, Jᵀz·Jz, ‖Jz‖² and ‖Jᵀz‖², each [N]."""
+        x0_hat = self._denoiser(t)
+        _, forward = jax.jvp(x0_hat, (x_t,), (z,))
+        backward = jax.vjp(x0_hat, x_t)[1](z)[0]
+        pairs = ((z, forward), (backward, forward), (forward, forward), (backward, backward))
+        return tuple((u * v).sum((1, 2, 3)) for u, v in pairs)
+
+
+def _ritz(block: np.ndarray, image: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rayleigh–Ritz: eigenpairs of Qᵀ J Q, and the residuals of Q y as eigenvectors of J."""
+    values, small = np.linalg.eig(block.swapaxes(1, 2) @ image)  # not symmetric: some in complex pairs
+    order = np.argsort(-np.abs(values), axis=-1, kind="stable")[:, :k]
+    values = np.take_along_axis(values, order, -1).astype(np.complex128)
+    small = np.take_along_axis(small, order[:, None, :], -1)
+    vectors = block @ small  # of norm 1, since Q is orthonormal
+    residuals = np.linalg.norm(image @ small - vectors * values[:, None, :], axis=1)
+    return values, vectors.astype(np.complex128), residuals / np.abs(values)
+
+
+def real_span(vectors: Complex[np.ndarray, "d k"]) -> Float[np.ndarray, "d k"]:
+    """An orthonormal basis of the k real dimensions that k eigenvectors span, [D, k].
+
+    A complex pair spans its real and imaginary part. If the k-th has its partner outside, the leading k directions of
+    the k + 1 are taken.
+    """
+    return np.linalg.svd(np.concatenate([vectors.real, vectors.imag], axis=1), full_matrices=False)[0][
+        :, : vectors.shape[1]
+    ]
+
+
+def subspace_angles(
+    vectors: Complex[np.ndarray, "d k"], reference: Complex[np.ndarray, "d k"]
+) -> Float[np.ndarray, " k"]:
+    """Principal angles between two spans of eigenvectors, in radians, largest first: [k].
+
+    Read with the eigenvalues: where λ_k and λ_{k+1} are close the span itself is arbitrary, and angles say nothing.
+    """
+    return scipy.linalg.subspace_angles(real_span(vectors), real_span(reference))
+
+
+def trajectory(
+    eps_fn: EpsFn, noise: Float[ArrayLike, "n h w c"], steps: DDIMSteps, clip_x0: float | None = 1.0
+) -> Float[Array, "s n h w c"]:
+    """What each step of deterministic DDIM (`ddim_sample`, η = 0) starts from, and the result: [S + 1, N, H, W, C]."""
+
+    def body(x_t: jax.Array, step: DDIMSteps) -> tuple[jax.Array, jax.Array]:
+        t, a_t, a_prev = step
+        eps_hat = eps_fn(x_t, jnp.full(x_t.shape[:1], t))
+        return ddim_step(x_t, eps_hat, a_t, a_prev, clip_x0=clip_x0), x_t
+
+    x_0, path = jax.jit(lambda x, steps: jax.lax.scan(body, x, steps))(jnp.asarray(noise), steps)
+    return jnp.concatenate([path, x_0[None]])
