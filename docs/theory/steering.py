@@ -1,0 +1,132 @@
+"""Steering on the ORL target: how images move along the memorized direction, and what steering away buys (seed 003).
+
+Takes about 6 minutes on 2 idle cores: 320 images, then 160 of them at six weights in two directions.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+import side_jax
+from configs import orl
+from docs.theory.plotting import BLUE, GRAY, RED, panels, save
+from side_jax.artifacts import plain
+from side_jax.evidence.intervals import Estimate, mean, proportion
+from side_jax.evidence.memorized import memorized
+from side_jax.evidence.mitigation import Outcome, effect
+from side_jax.options import AuditOptions
+from side_jax.pipeline import load_split
+from side_jax.representation.steering import Steering
+from side_jax.sampling import Sampler
+from side_jax.sharding import stage_key
+
+WEIGHTS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)  # fixed before any was tried
+_DIRECTIONS = ("steering", "random")
+
+
+def make(
+    figures: Path, num_images: int = 320, num_steps: int = 50, weights: tuple[float, ...] = WEIGHTS
+) -> dict[str, Any]:
+    """Draws steering_moves.svg; returns the curves, tests of memorized against other images, and the table."""
+    options = AuditOptions.from_config(orl.get_config())
+    split, bands = load_split(options.dataset), options.extract.bands
+    target, embed = side_jax.load_target("assets/orl_target"), side_jax.load_descriptor("pixel")
+    train, heldout = embed(split.train.images), embed(split.heldout.images)
+    images = side_jax.sample(target, num_images, num_steps=num_steps)
+    everything = Outcome.of(embed(images), train, heldout)
+    copies, threshold = memorized(everything.train.best, everything.heldout.best)
+
+    # Directions from the images with an even index; what they do is measured on the others.
+    made = side_jax.steering_vectors(target, images[::2][copies[::2]], images[::2][~copies[::2]], num_steps=num_steps)
+    directions = dict(zip(_DIRECTIONS, (made, random_direction(made)), strict=True))
+    odd = np.arange(1, num_images, 2)
+    unsteered = Outcome.of(everything.descriptors[odd], train, heldout)
+
+    def steered(direction: Steering, weight: float) -> Outcome:
+        sampler = Sampler(target, stage_key(0, "extract"), num_steps, batch_size=32, steering=direction)
+        batches = [batch for _, batch in sampler(odd, 0.0, steering_weight=weight)]
+        return Outcome.of(embed(np.concatenate(batches)), train, heldout)
+
+    outcomes = {name: {weight: steered(found, weight) for weight in weights} for name, found in directions.items()}
+    moves = {name: _moves(by_weight, unsteered, copies[odd]) for name, by_weight in outcomes.items()}
+    _draw(moves, figures / "steering_moves.svg")
+    rows = [
+        {"weight": weight} | effect(outcome, unsteered, heldout, threshold, bands)
+        for weight, outcome in sorted((outcomes["steering"] | {0.0: unsteered}).items())
+    ]
+    return plain(
+        {
+            "num_images": num_images,
+            "num_odd": len(odd),
+            "num_memorized": int(copies[odd].sum()),
+            "num_positive": int(copies[::2].sum()),
+            "num_negative": int((~copies[::2]).sum()),
+            "threshold": threshold,
+            "moves": moves,
+            "rows": rows,
+            "top_band": bands[-1],
+        }
+    )
+
+
+def random_direction(steering: Steering, seed: int = 0) -> Steering:
+    """One random direction per layer, at every step as long as the steering vector there."""
+    rng = np.random.default_rng(seed)
+    vectors = {}
+    for layer, known in steering.vectors.items():
+        direction = rng.normal(size=(1, known.shape[1]))
+        lengths = np.linalg.norm(known, axis=1, keepdims=True)
+        vectors[layer] = (lengths * direction / np.linalg.norm(direction)).astype(np.float32)
+    return dataclasses.replace(steering, vectors=vectors)
+
+
+def _moves(by_weight: dict[float, Outcome], unsteered: Outcome, copies: np.ndarray) -> list[dict[str, Any]]:
+    """At each weight, 0 included: how far memorized and other images moved, and how many kept their nearest photo."""
+    rows = []
+    for weight, outcome in sorted((by_weight | {0.0: unsteered}).items()):
+        moved = distances(outcome.descriptors, unsteered.descriptors)
+        kept = outcome.train.winner == unsteered.train.winner
+        groups = {"memorized": copies, "others": ~copies}
+        test = stats.ttest_ind(moved[copies], moved[~copies], equal_var=False) if weight else None
+        rows.append(
+            {
+                "weight": weight,
+                "distance": {name: mean(moved[chosen])._asdict() for name, chosen in groups.items()},
+                "kept": {name: proportion(kept[chosen])._asdict() for name, chosen in groups.items()},
+                "difference": float(moved[copies].mean() - moved[~copies].mean()),
+                "p": float(test.pvalue) if test else 1.0,
+            }
+        )
+    return rows
+
+
+def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """1 − cosine of unit rows, [N]: of the pixel descriptor, one less the correlation of the pixels."""
+    return 1 - np.einsum("nd,nd->n", first.astype(np.float64), second.astype(np.float64))
+
+
+def _draw(moves: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    figure, (left, right) = panels(2, columns=2, width=5)
+    styles = {"steering": "-", "random": ":"}
+    names = {"steering": "memorized direction", "random": "random direction"}
+    for direction, rows in moves.items():
+        weights = [row["weight"] for row in rows]
+        for group, color in (("memorized", RED), ("others", BLUE)):
+            for axis, quantity, factor in ((left, "distance", 1), (right, "kept", 100)):
+                value, low, high = (
+                    factor * np.array([row[quantity][group][key] for row in rows]) for key in Estimate._fields
+                )
+                errors = np.maximum([value - low, high - value], 0)
+                label = f"{group}, {names[direction]}"
+                style = {"linestyle": styles[direction], "marker": "o", "markersize": 4, "capsize": 3, "color": color}
+                axis.errorbar(weights, value, errors, label=label, **style)
+    for axis in (left, right):
+        axis.axvline(0, color=GRAY, linewidth=0.6)
+        axis.set_xlabel("α (below 0: away from memorized)")
+    left.set(ylabel="1 − correlation with the unsteered image")
+    right.set(ylabel="% with the same nearest training photo", ylim=(0, 103))
+    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=2)
+    save(figure, path)
