@@ -288,6 +288,10 @@ class AuditOptions:
             raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
+        if self.steer.weights and 0.0 not in scales:
+            raise ValueError(
+                f"steer.weights {self.steer.weights} are of unguided images: extract.scales {scales} lacks 0"
+            )
         clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
         if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
             raise ValueError(

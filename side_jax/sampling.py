@@ -34,8 +34,8 @@ def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> j
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
 
 
-def draw_classes(keys: jax.Array, unet: UNet) -> jax.Array | None:
-    """The class of each image in a class-conditional target, from the image's own key: int32 [N]; None in others."""
+def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
+    """The class in which a class-conditional target generates each image, int32 [N]; None for any other target."""
     return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
 
 
@@ -83,13 +83,14 @@ def generate(
     """
     keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
     unet = recipe.unet
+    classes = draw_classes(unet, keys)
     eps_fn: Any = functools.partial(
         predict_eps,
         unet,
         weights.params,
         weights.alpha_bar,
         recipe.prediction_type,
-        classes=draw_classes(keys, unet),
+        classes=classes,
         dtype=recipe.dtype,
     )
     if weights.steering is not None:

@@ -140,7 +140,7 @@ def _pooled_sums(
     """Layer -> sum over the images that count of the activations' mean over space, float32 [W, C]."""
     keys = index_keys(jax.random.wrap_key_data(key_data), indices)
     eps_fn: Any = functools.partial(
-        predict_eps, unet, params, alpha_bar, prediction_type, classes=draw_classes(keys, unet), dtype=dtype
+        predict_eps, unet, params, alpha_bar, prediction_type, classes=draw_classes(unet, keys), dtype=dtype
     )
 
     def at(t: jax.Array) -> dict[str, jax.Array]:
