@@ -53,6 +53,9 @@ def make(
     outcomes = {name: {weight: steered(found, weight) for weight in weights} for name, found in directions.items()}
     moves = {name: _moves(by_weight, unsteered, copies[odd]) for name, by_weight in outcomes.items()}
     _draw(moves, figures / "steering_moves.svg")
+    against_random = [
+        {"weight": weight} | mean(_further(outcomes, unsteered, weight)[copies[odd]])._asdict() for weight in weights
+    ]
     rows = [
         {"weight": weight} | effect(outcome, unsteered, heldout, threshold, bands)
         for weight, outcome in sorted((outcomes["steering"] | {0.0: unsteered}).items())
@@ -66,6 +69,7 @@ def make(
             "num_negative": int((~copies[::2]).sum()),
             "threshold": threshold,
             "moves": moves,
+            "against_random": against_random,
             "rows": rows,
             "top_band": bands[-1],
         }
@@ -101,6 +105,12 @@ def _moves(by_weight: dict[float, Outcome], unsteered: Outcome, copies: np.ndarr
             }
         )
     return rows
+
+
+def _further(outcomes: dict[str, dict[float, Outcome]], unsteered: Outcome, weight: float) -> np.ndarray:
+    """How much further each image moves along the memorized direction than along the random one, [N]."""
+    ours, theirs = (distances(outcomes[name][weight].descriptors, unsteered.descriptors) for name in _DIRECTIONS)
+    return ours - theirs
 
 
 def distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -29,8 +29,12 @@ class Outcome:
     @classmethod
     def of(cls, descriptors: np.ndarray, train: np.ndarray, heldout: np.ndarray) -> "Outcome":
         """From descriptors of the images [N, D], of training photos [M, D] and of held-out photos [M, D]."""
-        found = [match(descriptors, photos, k=1) for photos in (train, heldout)]
-        return cls(*(Nearest(one.scores[:, 0], one.indices[:, 0]) for one in found), descriptors)
+
+        def nearest(photos: np.ndarray) -> Nearest:
+            found = match(descriptors, photos, k=1)
+            return Nearest(found.scores[:, 0], found.indices[:, 0])
+
+        return cls(nearest(train), nearest(heldout), descriptors)
 
 
 def effect(
@@ -51,11 +55,11 @@ def effect(
     """
     features = [unit_scale(descriptors) for descriptors in (steered.descriptors, unsteered.descriptors, photos)]
     quality, before = kid(features[0], features[2]), kid(features[1], features[2])
-    copies = [outcome.train.best > threshold for outcome in (steered, unsteered)]
+    copies, copies_before = (outcome.train.best > threshold for outcome in (steered, unsteered))
     return {
         "num_images": len(steered.descriptors),
         "bands": {band[0]: _scores(steered, unsteered, band) for band in bands},
-        "memorized": proportion(copies[0])._asdict() | {"change": _change(share_difference(*copies))},
+        "memorized": proportion(copies)._asdict() | {"change": _change(share_difference(copies, copies_before))},
         "kid": quality.estimate()._asdict() | {"change": _change(quality.minus(before))},
         "frechet": frechet_distance(features[0], features[2]),
         "kid_to_unsteered": kid(features[0], features[1], paired=True).estimate()._asdict(),

@@ -60,13 +60,13 @@ def steer(audit: Audit) -> dict[str, Any]:
     train, heldout = (Nearest.from_table(table, *known).best for known in _references(audit))
     copies, threshold = memorized(train, heldout)
     even, odd = np.arange(0, len(copies), 2), np.arange(1, len(copies), 2)[:limit]
-    sets = [even[chosen][:limit] for chosen in (copies[even], ~copies[even])]
-    if min(map(len, sets)) < _FEWEST or len(odd) < _FEWEST_MEASURED:
-        return {"reason": _too_few(*sets, odd)}
+    positive, negative = (even[chosen][:limit] for chosen in (copies[even], ~copies[even]))
+    if min(len(positive), len(negative)) < _FEWEST or len(odd) < _FEWEST_MEASURED:
+        return {"reason": _too_few(positive, negative, odd)}
     stored = Nearest.from_table(table, "", list(audit.split.train.ids)).best
-    images = [generated_images(audit, 0.0, indices, stored[indices]) for indices in (*sets, odd)]
+    images = [generated_images(audit, 0.0, indices, stored[indices]) for indices in (positive, negative, odd)]
     pictured = odd[copies[odd]][:_PICTURED]
-    facts = {"num_positive": len(sets[0]), "num_negative": len(sets[1]), "threshold": threshold, "pictured": pictured}
+    facts = {"num_positive": len(positive), "num_negative": len(negative), "threshold": threshold, "pictured": pictured}
     return facts | _measure(audit, _direction(audit, *images[:2]), odd, images[2], threshold, pictured)
 
 
