@@ -14,7 +14,7 @@ TORCH_CANDIDATES := python3.11 python3 python
 IS_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))
 TORCH_PYTHON ?= $(shell for p in $(TORCH_CANDIDATES); do if $$p -c '$(IS_311)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 
-.PHONY: install demo test test-all lint bench parity clean
+.PHONY: install demo test test-all lint bench parity docs clean
 
 install: .venv/installed-dev
 
@@ -43,6 +43,9 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.report_scale
+
+docs: .venv/installed-dev
+	$(BIN)/python -m docs.theory
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity

@@ -1,0 +1,23 @@
+import re
+
+from etils import epath
+
+from docs.theory.__main__ import FIGURES, NUMBERS, PAGE, render
+from side_jax.artifacts import read_json
+
+
+def test_page_is_what_its_numbers_give():
+    """Nothing was typed into docs/theory.md, and no chapter was made without the page."""
+    assert render(read_json(epath.Path(NUMBERS))) == PAGE.read_text(encoding="utf-8")
+
+
+def test_every_figure_is_there_and_shown():
+    shown = set(re.findall(r"figures/(\w+\.svg)", PAGE.read_text(encoding="utf-8")))
+    assert shown == {path.name for path in FIGURES.glob("*.svg")}
+
+
+def test_every_claim_has_a_verdict_and_its_figure():
+    claims = [claim for chapter in read_json(epath.Path(NUMBERS)).values() for claim in chapter["claims"]]
+    for claim in claims:
+        assert claim["verdict"] in ("supported", "contradicted", "not significant", "supported in part")
+        assert (FIGURES / claim["figure"]).exists()
