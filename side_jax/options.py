@@ -288,10 +288,6 @@ class AuditOptions:
             raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
-        if self.steer.weights and 0.0 not in scales:
-            raise ValueError(
-                f"steer.weights {self.steer.weights} are of unguided images: extract.scales {scales} lacks 0"
-            )
         clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
         if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
             raise ValueError(
@@ -350,4 +346,11 @@ class AuditOptions:
         Raises:
           ValueError: for an unknown or missing field, or a value out of range.
         """
-        return build(cls, config)
+        options = build(cls, config)
+        weights, scales = options.steer.weights, options.extract.scales
+        if weights and 0.0 not in scales:  # of the whole audit: rows of Table 1 other than the main one never have it
+            raise ValueError(
+                f"steer.weights {weights} are for unguided images, but extract.scales {scales} lacks their λ, 0; add it,"
+                " or set steer.weights=()"
+            )
+        return options

@@ -30,8 +30,8 @@ def config(tmp_path_factory):
     config.dataset.update({"name": "npz", "path": str(root / "train.npz"), "heldout_path": str(root / "heldout.npz")})
     config.dataset.update({"image_size": 8, "heldout_fraction": 0.0})
     config.target.update({"source": "load", "path": str(root / "model")})
-    config.classifier.guide = "none"
-    config.extract.update({"scales": (0.0,), "num_images": len(INDICES), "top_k": 3})
+    config.methods = ("random",)
+    config.extract.update({"scales": (0.0, 1.0), "num_images": len(INDICES), "top_k": 3, "save_images": "none"})
     config.steer.update({"weights": (-20.0, 20.0), "num_images": 10})
     return config
 
@@ -134,7 +134,7 @@ def test_too_few_memorized_images_are_said_and_shown_in_words(finished, config, 
         ({"steer.weights": (0.0,)}, r"steer.weights must be without 0"),
         ({"steer.layers": ("up_blocks.7",)}, "layer 'up_blocks.7' does not exist in this target; it has conv_in"),
         ({"steer.window": (0.1, 0.3)}, r"steer.window \(0.1, 0.3\) holds none of the 3 steps"),
-        ({"extract.scales": (1.0,), "classifier.guide": "time_dependent"}, r"extract.scales \(1.0,\) lacks 0"),
+        ({"extract.scales": (1.0,), "methods": ("side",)}, r"extract.scales \(1.0,\) lacks their λ, 0"),
     ],
 )
 def test_what_cannot_be_steered_is_refused_before_anything_is_written(config, tmp_path, changes, message):
