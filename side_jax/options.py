@@ -350,7 +350,7 @@ class AuditOptions:
         weights, scales = options.steer.weights, options.extract.scales
         if weights and 0.0 not in scales:  # of the whole audit: rows of Table 1 other than the main one never have it
             raise ValueError(
-                f"steer.weights {weights} are for unguided images, but extract.scales {scales} lacks their λ, 0; add it,"
-                " or set steer.weights=()"
+                f"steer.weights {weights} are for unguided images, but extract.scales {scales} lacks their λ, 0; add"
+                " it, or set steer.weights=()"
             )
         return options
