@@ -1,6 +1,6 @@
 """Steering on the ORL target: how images move along the memorized direction, and what steering away buys (seed 003).
 
-Takes about 6 minutes on 2 idle cores: 320 images, then 160 of them at six weights in two directions.
+Takes 9 minutes of one core: 320 images, then 160 of them at six weights in two directions.
 """
 
 import dataclasses
