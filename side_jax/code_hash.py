@@ -28,7 +28,8 @@ DECIDING = {
     "steer": (
         *("diffusion", *_TARGET, *_DESCRIPTORS, "precision", "sampling", "sharding", "extraction.matching"),
         *("evidence.bitsets", "evidence.intervals", "evidence.memorized", "evidence.metrics", "evidence.mitigation"),
-        *("evidence.quality", "evidence.scores", "representation", "stages.steer"),
+        *("evidence.quality", "evidence.scores", "stages.steer"),
+        *("representation.activations", "representation.steering", "representation.steering_vectors"),
     ),
 }
 
