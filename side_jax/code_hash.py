@@ -25,6 +25,12 @@ DECIDING = {
         *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "precision", "sampling", "sharding"),
         *("evidence.metrics", "extraction", "stages.extract", "surrogate.classifier"),
     ),
+    "steer": (
+        *("diffusion", *_TARGET, *_DESCRIPTORS, "precision", "sampling", "sharding", "extraction.matching"),
+        *("evidence.bitsets", "evidence.intervals", "evidence.memorized", "evidence.metrics", "evidence.mitigation"),
+        *("evidence.quality", "evidence.scores", "stages.steer"),
+        *("representation.activations", "representation.steering", "representation.steering_vectors"),
+    ),
 }
 
 _ROOT = Path(__file__).parent

@@ -346,4 +346,11 @@ class AuditOptions:
         Raises:
           ValueError: for an unknown or missing field, or a value out of range.
         """
-        return build(cls, config)
+        options = build(cls, config)
+        weights, scales = options.steer.weights, options.extract.scales
+        if weights and 0.0 not in scales:  # of the whole audit: rows of Table 1 other than the main one never have it
+            raise ValueError(
+                f"steer.weights {weights} are for unguided images, but extract.scales {scales} lacks their λ, 0; add"
+                " it, or set steer.weights=()"
+            )
+        return options

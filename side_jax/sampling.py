@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from side_jax.diffusion.schedule import DDIMSteps
 from side_jax.models.resnet import ResNet
 from side_jax.models.unet import UNet
 from side_jax.precision import compute_dtype
+from side_jax.representation.steering import Steering, steer
 from side_jax.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target, predict_eps
@@ -30,6 +32,11 @@ DRAWN = -1  # in the place of a label: draw it from the image's own key
 def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> jax.Array:
     """One class per image, uniform, from the image's own key: int32 [N]. Another `draw` is independent of the first."""
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
+
+
+def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
+    """The class in which a class-conditional target generates each image, int32 [N]; None for any other target."""
+    return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,13 +53,17 @@ class Recipe:
 
 
 class Weights(NamedTuple):
-    """The numbers: UNet and guide (None for unguided images), schedule, and the stage's key as raw data."""
+    """The numbers: UNet and guide (None for unguided images), schedule, and the stage's key as raw data.
+
+    `steering` is None, or layer -> vectors [S, C], and α: traced, as λ is.
+    """
 
     params: Any
     variables: Any
     alpha_bar: jax.Array
     steps: DDIMSteps
     key_data: jax.Array
+    steering: tuple[dict[str, jax.Array], jax.Array] | None = None
 
 
 def generate(
@@ -72,7 +83,7 @@ def generate(
     """
     keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
     unet = recipe.unet
-    classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
+    classes = draw_classes(unet, keys)
     eps_fn: Any = functools.partial(
         predict_eps,
         unet,
@@ -82,6 +93,9 @@ def generate(
         classes=classes,
         dtype=recipe.dtype,
     )
+    if weights.steering is not None:
+        vectors, alpha = weights.steering
+        eps_fn = steer(eps_fn, vectors, weights.steps.t, alpha)
     if recipe.net is None:
         labels = jnp.full_like(labels, -1)
     else:
@@ -121,6 +135,7 @@ class Sampler:
       guide: the classifier for λ > 0, if any.
       mesh: the devices to run on; those of this process if not given.
       precision: of the networks (`compute_dtype`).
+      steering: what to add to the target's layers for a weight other than 0, if anything.
 
     Attributes:
       mesh: the devices.
@@ -136,7 +151,10 @@ class Sampler:
         guide: Classifier | None = None,
         mesh: Mesh | None = None,
         precision: str = "auto",
+        steering: Steering | None = None,
     ) -> None:
+        if steering is not None:
+            steering.check(target, num_steps)
         self.mesh = mesh or local_mesh()
         self.batch_size = batch_size
         self._guide = guide
@@ -154,6 +172,7 @@ class Sampler:
         weights = Weights(target.params, None, jnp.asarray(schedule.alpha_bar()), steps, jax.random.key_data(key))
         self._weights = replicate(weights, self.mesh)
         self._variables = replicate(guide.variables, self.mesh) if guide else None
+        self._vectors = replicate(dict(steering.vectors), self.mesh) if steering else None
 
     @property
     def batch_size(self) -> int:
@@ -164,28 +183,35 @@ class Sampler:
     def batch_size(self, size: int) -> None:
         self._batch_size = -(-size // self.mesh.size) * self.mesh.size
 
-    def program(self, scale: float) -> tuple[Recipe, Weights]:
-        """What `generate` needs at λ = `scale`. λ = 0 is the unguided program: there the guide costs nothing.
+    def program(self, scale: float, steering_weight: float = 0.0) -> tuple[Recipe, Weights]:
+        """What `generate` needs at λ = `scale` and α = `steering_weight`.
+
+        λ = 0 is the unguided and α = 0 the unsteered program: what is not used costs nothing, and changes no bit.
 
         Raises:
-          ValueError: if `scale` is below 0, or above 0 without a guide.
+          ValueError: if `scale` is below 0, or above 0 without a guide; if `steering_weight` is not finite, or not 0
+            without steering.
         """
         if scale < 0 or (scale > 0 and self._guide is None):
             raise ValueError(f"scale must be 0 without a guide and 0 or more with one, got {scale}")
+        if not math.isfinite(steering_weight) or (steering_weight and self._vectors is None):
+            raise ValueError(f"steering_weight must be 0 without steering and finite with it, got {steering_weight}")
+        recipe, weights = self._recipe, self._weights
+        if steering_weight and self._vectors is not None:
+            weights = weights._replace(steering=(self._vectors, jnp.float32(steering_weight)))
         if self._guide is None or scale == 0:
-            return self._recipe, self._weights
-        guided = dataclasses.replace(self._recipe, net=self._guide.net)
-        return guided, self._weights._replace(variables=self._variables)
+            return recipe, weights
+        return dataclasses.replace(recipe, net=self._guide.net), weights._replace(variables=self._variables)
 
     def place(self, rows: np.ndarray) -> jax.Array:
         """One batch of per-image values, split over the devices."""
         return place(rows, PartitionSpec("data"), self.mesh)
 
     def __call__(
-        self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None
+        self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None, steering_weight: float = 0.0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (indices, uint8 images) batch by batch; `labels` as `generate` has them, drawn if not given."""
-        recipe, weights = self.program(scale)
+        recipe, weights = self.program(scale, steering_weight)
         labels = np.full(len(indices), DRAWN, np.int32) if labels is None else labels
         for start in range(0, len(indices), self.batch_size):
             batch = indices[start : start + self.batch_size]
@@ -225,6 +251,8 @@ def sample(
     first_index: int = 0,
     batch_size: int = 64,
     precision: str = "auto",
+    steering: Steering | None = None,
+    steering_weight: float = 0.0,
 ) -> np.ndarray:
     """Generates images first_index … first_index + num_images − 1 of the endless sequence that `seed` defines.
 
@@ -245,6 +273,9 @@ def sample(
       batch_size: images per call of the compiled program.
       precision: of the networks: "float32", "bfloat16", or "auto", bfloat16 on GPU and TPU and float32 on CPU. The
         sampler's own arithmetic is float32 always.
+      steering: from `steering_vectors`, for this target and as many steps; needed if `steering_weight` is not 0.
+      steering_weight: α of h + α (mean(positive) − mean(negative)); 0 is no steering, below 0 steers away from the
+        positive set. The noise of an image is the same at every α.
 
     Returns:
       uint8 [N, H, W, C].
@@ -269,8 +300,7 @@ def sample(
         chosen = np.broadcast_to(np.asarray(labels, np.int32), (num_images,))
         if chosen.min() < 0 or chosen.max() >= guide.net.num_classes:
             raise ValueError(f"sample: labels must be in 0 … {guide.net.num_classes - 1}, got {labels!r}")
-    sampler = Sampler(
-        target, stage_key(seed, "extract"), num_steps, eta, min(batch_size, num_images), guide, precision=precision
-    )
+    size, key = min(batch_size, num_images), stage_key(seed, "extract")
+    sampler = Sampler(target, key, num_steps, eta, size, guide, precision=precision, steering=steering)
     indices = np.arange(first_index, first_index + num_images)
-    return np.concatenate([images for _, images in sampler(indices, scale, chosen)])
+    return np.concatenate([images for _, images in sampler(indices, scale, chosen, steering_weight)])

@@ -9,7 +9,7 @@ BOOKKEEPING = {
     *("options", "pipeline", "preemption", "progress", "provenance", "scalars", "splitting", "status", "tfds_images"),
     *("stages.__init__", "stages.audit", "stages.pictures", "stages.report", "interop.__init__", "models.__init__"),
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
-    *("evidence.__init__", "evidence.bitsets", "evidence.intervals", "evidence.null", "evidence.scores"),
+    *("evidence.__init__", "evidence.null", "representation.__init__"),
     *("theory.linear_chains", "theory.linear_diffusion", "theory.linearisation", "theory.spiked"),
     *("evidence.summary", "evidence.table", "report.__init__", "report.figures", "report.page"),
     *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),

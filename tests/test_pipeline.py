@@ -71,6 +71,7 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
         "extract/scale=02.00/images.zarr",
+        "steer/manifest.json",
         "metrics.json",
         "matches.parquet",
         "report.html",
@@ -108,7 +109,7 @@ def test_finished_run_is_skipped(copy, monkeypatch, caplog):
     monkeypatch.setattr(training, "_train_step", None)
     monkeypatch.setattr(sweep, "extract_batch", None)
     pipeline.run(smoke_config(), copy)
-    assert caplog.text.count("complete, skipped") == 6
+    assert caplog.text.count("complete, skipped") == 7
 
 
 def remove(path):
@@ -121,6 +122,7 @@ INTERRUPTED = {
     "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
     "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
+    "steer": ["steer/manifest.json"],
     "report": ["report/manifest.json", "report.html", "metrics.json"],
 }
 
@@ -214,7 +216,7 @@ def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
 
 
 def test_unguided_audit_makes_no_surrogate(copy):
-    for folder in ("synthetic", "labels", "classifier", "extract", "report"):
+    for folder in ("synthetic", "labels", "classifier", "extract", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(methods=("random",)), copy)
     assert not any((copy / folder).exists() for folder in ("synthetic", "labels", "classifier"))
@@ -235,7 +237,7 @@ def test_unguided_audit_makes_no_surrogate(copy):
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
-    for folder in ("labels", "classifier", "extract", "report"):
+    for folder in ("labels", "classifier", "extract", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**changes), copy, stages=("label", "distill"))
     classifier = side_jax.load_classifier(copy)
@@ -246,7 +248,7 @@ def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes)
 
 
 def test_time_independent_guide_is_the_teacher(copy):
-    for folder in ("classifier", "extract", "report"):
+    for folder in ("classifier", "extract", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"classifier.guide": "time_independent"}), copy, stages=("distill",))
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
@@ -255,7 +257,8 @@ def test_time_independent_guide_is_the_teacher(copy):
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
-    shutil.rmtree(copy / "extract")
+    for folder in ("extract", "steer"):
+        remove(copy / folder)
     pipeline.run(smoke_config(**{"extract.save_images": "none"}), copy)
     assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()
     pictures = [line for line in (copy / "report.html").read_text().splitlines() if "data:image/png" in line]
@@ -339,7 +342,7 @@ def test_status_says_where_every_stage_stands(copy):
     states = dict(re.split("  +", line, maxsplit=1) for line in lines[2:])
     assert list(states) == [
         *("target", "synthesize", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
-        *("extract", "extract (ol_ti)", "report"),
+        *("extract", "extract (ol_ti)", "steer", "report"),
     ]
     for name in ("target", "synthesize", "label", "label (ol_ti)", "distill", "extract"):
         assert re.fullmatch(r"complete, \d{4}-\d\d-\d\dT\S+, in \d+ s", states[name]), name
@@ -525,6 +528,7 @@ def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, t
             "extract.descriptor": "sscd",
             "extract.weights": str(tmp_path / "sscd.safetensors"),
             "extract.scales": (2.0,),
+            "steer.weights": (),
             "extract.num_images": 4,
             "extract.top_k": 3,
         }

@@ -14,6 +14,7 @@ from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.sscd import SSCD
 from side_jax.models.unet import UNet
 from side_jax.options import AuditOptions
+from side_jax.representation.steering import steered_steps
 from side_jax.surrogate.distill import distill_loss
 from side_jax.surrogate.labels import teacher_loss
 from side_jax.target import target_loss
@@ -160,6 +161,22 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
     precision = _inference(row, "float32") if name == "sscd" else "float32"
     yield Job(stage, what, unguided + guided, "descriptor", lower, extract.batch_size, precision=precision)
+
+
+def steer_jobs(setting: Setting) -> Iterator[Job]:
+    """Unguided images at every weight, and the forward passes of the two sets that the direction comes from.
+
+    At most: both sets may be smaller. Images that were not kept are sampled again.
+    """
+    main, steer = next(iter(setting.options.rows().values())), setting.options.steer
+    extract, count = main.extract, min(steer.num_images, main.extract.num_images // 2)
+    if not steer.weights:
+        return
+    samples = len(steer.weights) * count + (0 if extract.save_images == "all" else 3 * count)
+    yield _sampling("steer", setting, samples, extract.num_steps, extract.batch_size)
+    looks = len(steered_steps(steer.window, extract.num_steps))
+    passes = _sampling("steer", setting, 2 * count, looks, extract.batch_size)
+    yield dataclasses.replace(passes, what=f"direction, {looks} forward passes")
 
 
 def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:

@@ -35,6 +35,7 @@ def render(
     facts: dict[str, Any],
     sheets: list[Sheet],
     best: dict[float, dict[str, np.ndarray]],
+    steered: np.ndarray | None = None,
 ) -> str:
     """The page as text.
 
@@ -43,6 +44,7 @@ def render(
       facts: options, provenance and stage manifests.
       sheets: contact sheets, in the order shown.
       best: λ -> "training" / "held-out" -> best score of every generated image.
+      steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
     """
     distilled = facts["stages"].get("distill")
     agreement = None
@@ -56,7 +58,7 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters |= {"method_name": method_name, "scale_list": scale_list}
+    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "steering": steering_sentences}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
@@ -68,6 +70,7 @@ def render(
         histogram_scales=shown,
         histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
         agreement=agreement,
+        steered=steered,
     )
 
 
@@ -76,6 +79,33 @@ def scale_list(scales: list[float]) -> str:
     if len(scales) <= 8:
         return ", ".join(f"{scale:g}" for scale in scales)
     return f"{len(scales)} from {min(scales):g} to {max(scales):g}"
+
+
+def steering_sentences(steer: dict[str, Any], band: str) -> list[str]:
+    """What each weight bought and cost, in words."""
+    (unsteered,) = (row for row in steer["rows"] if row["weight"] == 0)
+    sentences = []
+    for row in steer["rows"]:
+        if row["weight"] == 0:
+            continue
+        copies, ams = row["memorized"], row["bands"][band]["train"]["ams"]
+        kid = row["kid"]
+        sentences.append(
+            f"α = {row['weight']:g}: {_moved(copies['change'], 'fewer', 'more')} images are memorized,"
+            f" {percent(copies['value'])} % for {percent(unsteered['memorized']['value'])} %"
+            f" ({p_value(copies['change']['p'])}), and {_moved(ams['change'], 'fewer', 'more')} score in band {band},"
+            f" {percent(ams['value'])} % for {percent(unsteered['bands'][band]['train']['ams']['value'])} %"
+            f" ({p_value(ams['change']['p'])}). The images are"
+            f" {_moved(kid['change'], 'nearer to', 'further from')} held-out photos: KID {kid['value']:.4f} for"
+            f" {unsteered['kid']['value']:.4f} ({p_value(kid['change']['p'])})."
+        )
+    return sentences
+
+
+def _moved(change: dict[str, Any], fell: str, rose: str) -> str:
+    if change["p"] >= SIGNIFICANT:
+        return f"not significantly {fell if change['difference']['value'] < 0 else rose}"
+    return fell if change["difference"]["value"] < 0 else rose
 
 
 def method_name(method: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from side_jax.arrays import read_rows
+from side_jax.arrays import load_array, read_rows
 from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_json
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
@@ -25,6 +25,7 @@ from side_jax.splitting import near_duplicate_groups
 from side_jax.stages.audit import Audit
 from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
 from side_jax.stages.pictures import choose_rows, contact_sheets
+from side_jax.stages.steer import PICTURES, steer_request
 
 
 def report_request(audit: Audit) -> dict[str, Any]:
@@ -35,7 +36,10 @@ def report_request(audit: Audit) -> dict[str, Any]:
         manifest = method.folder("extract") / MANIFEST
         finished = read_json(manifest)["finished"] if manifest.exists() else None
         sweeps[name] = {"extract": finished} | extract_request(method)
-    return {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps}
+    manifest = audit.folder("steer") / MANIFEST
+    finished = read_json(manifest)["finished"] if manifest.exists() else None
+    steer = {"finished": finished} | steer_request(audit) if options.steer.weights else None
+    return {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps, "steer": steer}
 
 
 def report(audit: Audit) -> dict[str, Any]:
@@ -58,11 +62,13 @@ def report(audit: Audit) -> dict[str, Any]:
         "damaged_parts": _damaged_parts(methods),
         "method": main,
         "table1": _table1(audit, sweeps),
+        "steer": _steer(audit),
     }
     write_json(audit.workdir / "metrics.json", metrics)
     shown = {scale: sweeps[main][scale].pictures for scale in _pictured(metrics)}
     best = {scale: found.best for scale, found in sweeps[main].items()}
-    page = render(plain(metrics), _facts(methods[main]), contact_sheets(methods[main], shown), best)
+    sheets, steered = contact_sheets(methods[main], shown), _steer_pictures(audit, metrics["steer"])
+    page = render(plain(metrics), _facts(methods[main]), sheets, best, steered)
     write_bytes(audit.workdir / "report.html", page.encode())
     return {"rows": sum(len(found.train.best) for sweep in sweeps.values() for found in sweep.values())}
 
@@ -170,6 +176,17 @@ def _damaged_parts(methods: dict[str, Audit]) -> int | None:
     return sum(counted) if counted else None
 
 
+def _steer(audit: Audit) -> dict[str, Any] | None:
+    """What the steer stage found, if this audit has one and it is complete."""
+    manifest = audit.folder("steer") / MANIFEST
+    return read_json(manifest)["facts"] if audit.options.steer.weights and manifest.exists() else None
+
+
+def _steer_pictures(audit: Audit, found: dict[str, Any] | None) -> np.ndarray | None:
+    """The same noise at every weight, uint8 [A, K, H, W, C]; None if nothing was steered, or nothing memorized."""
+    return load_array(audit.folder("steer") / PICTURES) if found and found.get("pictured") else None
+
+
 def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> null.Relabellings:
     train, heldout, dataset = audit.split.train, audit.split.heldout, audit.options.dataset
     images = itertools.chain((train.images[i] for i in in_train), (heldout.images[i] for i in in_heldout))
@@ -240,4 +257,5 @@ _FOLDERS = {
     "label": "labels",
     "distill": "classifier",
     "extract": "extract",
+    "steer": "steer",
 }

@@ -6,7 +6,7 @@ import pytest
 
 from configs import celeba_hq, smoke
 from side_jax.cost.count import audit_cost
-from side_jax.cost.jobs import Setting, method_jobs, shared_jobs
+from side_jax.cost.jobs import Setting, method_jobs, shared_jobs, steer_jobs
 from side_jax.options import AuditOptions
 from side_jax.target import predict_eps
 
@@ -61,6 +61,20 @@ def test_images_of_the_papers_sweep():
         ("extract", "guided, 50 steps", 50 * 50_000, 50),
         ("extract", "pixel descriptor", 51 * 50_000, 1),
     ]
+
+
+def test_steered_images_and_their_direction_are_counted():
+    """Two weights of 4 of 6 odd images; those not kept are sampled again, of both kinds and at α = 0."""
+    steer = {"steer.weights": (-1.0, 1.0), "steer.num_images": 4, "extract.num_steps": 20}
+
+    def counted(kept):
+        found = steer_jobs(setting(**UNGUIDED, **steer, **{"extract.save_images": kept}))
+        return [(job.what, job.images, job.calls) for job in found]
+
+    direction = ("direction, 9 forward passes", 8, 9)
+    assert counted("all") == [("unguided, 20 steps", 8, 20), direction]
+    assert counted("none") == [("unguided, 20 steps", 8 + 12, 20), direction]
+    assert not list(steer_jobs(setting(**{"steer.weights": ()})))
 
 
 def test_methods_share_target_and_synthetic_images_and_each_has_its_sweep():
