@@ -32,6 +32,11 @@ def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> j
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
 
 
+def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
+    """The class in which a class-conditional target generates each image, int32 [N]; None for any other target."""
+    return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How images are made, without the numbers: hashable, a static argument. `net` is None for unguided images."""
@@ -72,7 +77,7 @@ def generate(
     """
     keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
     unet = recipe.unet
-    classes = None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
+    classes = draw_classes(unet, keys)
     eps_fn: Any = functools.partial(
         predict_eps,
         unet,

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
 from side_jax.artifacts import MANIFEST, fingerprint, read_json
+from side_jax.cost.programs import unet_variables
 from side_jax.diffusion.schedule import Schedule
 from side_jax.extraction.descriptors import descriptor_facts, load_descriptor
 from side_jax.images import ImageSet
@@ -15,6 +17,9 @@ from side_jax.interop.torchvision import load_resnet
 from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
 from side_jax.precision import compute_dtype
+from side_jax.representation.activations import check_layers
+from side_jax.representation.membership import Attack
+from side_jax.representation.probe import check_timesteps
 from side_jax.splitting import Split
 from side_jax.target import Target
 from side_jax.training import TrainOptions
@@ -109,11 +114,12 @@ def check(audit: Audit) -> None:
     """Checks options against images and target. Raises `ValueError`."""
     options, dataset = audit.options, audit.options.dataset
     if options.target.source == "train":
-        check_unet(options.target.make_unet(dataset.image_size, dataset.channels), dataset.image_size, dataset.channels)
+        unet = options.target.make_unet(dataset.image_size, dataset.channels)
+        check_unet(unet, dataset.image_size, dataset.channels)
         schedule = options.target.make_schedule()
     else:
         target = load_target(options.target.path)
-        schedule = target.schedule
+        unet, schedule = target.unet, target.schedule
         wanted = (dataset.image_size, dataset.image_size, dataset.channels)
         if target.image_shape != wanted:
             raise ValueError(
@@ -122,6 +128,11 @@ def check(audit: Audit) -> None:
             )
         _check_training_images(target, audit.split, options.target.path)
     check_num_steps(options, schedule)
+    check_detect_timesteps(options, schedule)
+    if options.detect.num_images and options.detect.layers:
+        variables = unet_variables(unet, (dataset.image_size, dataset.image_size, dataset.channels))
+        layers = options.detect.layers
+        jax.eval_shape(lambda params: check_layers(Target(unet, params, schedule), layers), variables["params"])
     load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
     if options.classifier.pretrained:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
@@ -146,6 +157,17 @@ def check_num_steps(options: AuditOptions, schedule: Schedule) -> None:
             schedule.ddim_timesteps(getattr(options, name).num_steps)
         except ValueError as error:
             raise ValueError(f"{name}.{error}") from error
+
+
+def check_detect_timesteps(options: AuditOptions, schedule: Schedule) -> None:
+    """Raises `ValueError`, naming the field, if the detect stage is to look at a t that the schedule does not have."""
+    detect, last = options.detect, schedule.num_train_timesteps
+    if not detect.num_images:
+        return
+    check_timesteps(detect.timesteps, last, "detect.timesteps")
+    for attack in detect.attacks:
+        highest = Attack(attack, last).last_timestep
+        check_timesteps(detect.attack_timesteps, highest + 1, f"detect.attack_timesteps of {attack}")
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:
