@@ -13,8 +13,10 @@ from jaxtyping import install_import_hook
 
 # Shapes and types of every call in the mathematics are checked.
 install_import_hook(
-    ["side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"]
-    + ["side_jax.representation.membership", "side_jax.representation.spikiness"],
+    [
+        *("side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"),
+        *("side_jax.representation.membership", "side_jax.representation.spikiness"),
+    ],
     "beartype.beartype",
 )
 

@@ -71,6 +71,8 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
         "extract/scale=02.00/images.zarr",
+        "detect/scores.parquet",
+        "detect/membership.parquet",
         "metrics.json",
         "matches.parquet",
         "report.html",
@@ -108,7 +110,7 @@ def test_finished_run_is_skipped(copy, monkeypatch, caplog):
     monkeypatch.setattr(training, "_train_step", None)
     monkeypatch.setattr(sweep, "extract_batch", None)
     pipeline.run(smoke_config(), copy)
-    assert caplog.text.count("complete, skipped") == 6
+    assert caplog.text.count("complete, skipped") == 7
 
 
 def remove(path):
@@ -121,6 +123,7 @@ INTERRUPTED = {
     "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
     "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
+    "detect": ["detect/manifest.json", "detect/membership.parquet"],
     "report": ["report/manifest.json", "report.html", "metrics.json"],
 }
 

@@ -181,7 +181,11 @@ def detect_jobs(setting: Setting) -> Iterator[Job]:
     one = _sampling("detect", setting, len(extract.scales) * count, looks, batch)
     yield dataclasses.replace(one, what=f"generated images, {looks} forward passes")
     if setting.has_heldout:
-        attacks = [(Attack(name, Schedule().num_train_timesteps), t) for name in detect.attacks for t in detect.attack_timesteps]
+        attacks = [
+            (Attack(name, Schedule().num_train_timesteps), t)
+            for name in detect.attacks
+            for t in detect.attack_timesteps
+        ]
         looks += sum(attack.calls(t) * (detect.num_noises if attack.draws_noise else 1) for attack, t in attacks)
         photos = _sampling("detect", setting, 2 * setting.num_train, looks, batch)
         yield dataclasses.replace(photos, what=f"photos, {looks} forward passes")

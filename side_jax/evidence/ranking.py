@@ -139,8 +139,6 @@ def best(candidates: Mapping[str, np.ndarray], positive: np.ndarray) -> str:
     return max(candidates, key=lambda name: _influence(candidates[name], positive)[0])
 
 
-
-
 def _check(scores: np.ndarray, positive: np.ndarray) -> None:
     reason = too_few(positive)
     if reason:

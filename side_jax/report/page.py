@@ -6,10 +6,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from side_jax.report import figures
+from side_jax.report import figures, inside
+from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent
 
 Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
-SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ def render(
     facts: dict[str, Any],
     sheets: list[Sheet],
     best: dict[float, dict[str, np.ndarray]],
+    ranked: tuple[inside.Ranked | None, inside.Ranked | None] | None = None,
 ) -> str:
     """The page as text.
 
@@ -43,6 +44,7 @@ def render(
       facts: options, provenance and stage manifests.
       sheets: contact sheets, in the order shown.
       best: λ -> "training" / "held-out" -> best score of every generated image.
+      ranked: of the detect stage, if it ran: the scores of generated images and of photos that it reports on.
     """
     distilled = facts["stages"].get("distill")
     agreement = None
@@ -56,7 +58,7 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters |= {"method_name": method_name, "scale_list": scale_list}
+    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "decimals": decimals}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
@@ -68,7 +70,14 @@ def render(
         histogram_scales=shown,
         histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
         agreement=agreement,
+        inside=_inside(metrics["detect"], ranked) if ranked else None,
     )
+
+
+def _inside(found: dict[str, Any], ranked: tuple[inside.Ranked | None, inside.Ranked | None]) -> dict[str, Any]:
+    """What the section on the detect stage shows."""
+    drawn = inside.figure(*ranked) if any(ranked) else None
+    return {"sentences": inside.sentences(found), "figure": drawn, "names": inside.NAMES}
 
 
 def scale_list(scales: list[float]) -> str:
@@ -90,21 +99,6 @@ _METHOD_NAMES = {
     "side_clusters": "SIDE, clusters",
     "random_labels": "Random labels",
 }
-
-
-def percent(value: float) -> str:
-    """A share in %: 0.01234 -> 1.23, 0.1234 -> 12.3."""
-    return f"{100 * value:.2f}" if abs(value) < 0.1 else f"{100 * value:.1f}"
-
-
-def interval(estimate: dict[str, float]) -> str:
-    """An estimate in %, like 1.23 [0.98, 1.51]."""
-    return f"{percent(estimate['value'])} [{percent(estimate['low'])}, {percent(estimate['high'])}]"
-
-
-def p_value(p: float) -> str:
-    """A p value, like p = 0.012, or p < 0.001."""
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def verdicts(metrics: dict[str, Any]) -> list[str]:

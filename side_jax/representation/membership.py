@@ -1,4 +1,4 @@
-"""Was this photo trained on? White-box scores of membership from the denoiser alone; a higher score looks more trained on.
+"""Was this photo trained on? White-box scores of membership from the denoiser alone; higher looks more trained on.
 
 Every attack measures an error that training made small on its own images; the score is minus that error.
 """

@@ -99,7 +99,7 @@ class Probe:
       measure: what is measured; one program is compiled for it and serves every t and draw.
       key: the noise of image i is from fold_in(key, i); draw k of it from fold_in(fold_in(key, i), k), at every t the
         same.
-      batch_size: images per call of the program, rounded up to a multiple of the devices. Changes speed and memory only.
+      batch_size: images per call of the program, rounded up to a multiple of the devices. Changes speed and memory.
       mesh: the devices; those of this process if not given.
       precision: of the network (`compute_dtype`).
     """

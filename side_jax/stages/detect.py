@@ -142,7 +142,7 @@ def _generated(
 
 
 def _detectors(found: Spikiness) -> dict[str, dict[str, np.ndarray]]:
-    """Measure -> layer and t -> score, the mean over draws of the noise; minus the loss, as copies are denoised well."""
+    """Measure -> layer and t -> score, mean over draws of the noise; minus the loss, as copies are denoised well."""
     spiky = {
         name: {
             f"{layer}, t = {t}": values[:, i, j].mean(-1)
@@ -154,9 +154,7 @@ def _detectors(found: Spikiness) -> dict[str, dict[str, np.ndarray]]:
     return spiky | {"loss": {f"t = {t}": -found.loss[:, j].mean(-1) for j, t in enumerate(found.timesteps)}}
 
 
-def _compare_generated(
-    found: dict[float, detectors.Detectors], labels: _Labels, draws: np.ndarray
-) -> dict[str, Any]:
+def _compare_generated(found: dict[float, detectors.Detectors], labels: _Labels, draws: np.ndarray) -> dict[str, Any]:
     """The headline is of the smallest λ: images at a large λ differ from photos in other ways too.
 
     Rows of other λ have the layer and t chosen there; the last one is of all λ together, an index being one draw.
@@ -223,7 +221,9 @@ def _photos(
     found[HEADLINE] = _detectors(spiky)[HEADLINE]
     member, number = indices < len(in_train), np.concatenate([np.arange(len(in_train)), np.arange(len(in_heldout))])
     ids = [split.train.ids[i] for i in in_train] + [split.heldout.ids[i] for i in in_heldout]
-    _write(pa.table({"id": ids, "number": number, "member": member} | _columns(found)), audit.folder("detect") / MEMBERSHIP)
+    _write(
+        pa.table({"id": ids, "number": number, "member": member} | _columns(found)), audit.folder("detect") / MEMBERSHIP
+    )
     return detectors.compare(found, member, number, _MEMBER_FPRS), source
 
 

@@ -22,6 +22,7 @@ from side_jax.extraction.references import compare_photos, place_references
 from side_jax.report.page import render
 from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
+from side_jax.stages import inside
 from side_jax.stages.audit import Audit
 from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
 from side_jax.stages.pictures import choose_rows, contact_sheets
@@ -35,7 +36,8 @@ def report_request(audit: Audit) -> dict[str, Any]:
         manifest = method.folder("extract") / MANIFEST
         finished = read_json(manifest)["finished"] if manifest.exists() else None
         sweeps[name] = {"extract": finished} | extract_request(method)
-    return {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps}
+    request = {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps}
+    return request | {"detect": inside.finished(audit)}
 
 
 def report(audit: Audit) -> dict[str, Any]:
@@ -58,11 +60,13 @@ def report(audit: Audit) -> dict[str, Any]:
         "damaged_parts": _damaged_parts(methods),
         "method": main,
         "table1": _table1(audit, sweeps),
+        "detect": inside.summary(audit),
     }
     write_json(audit.workdir / "metrics.json", metrics)
     shown = {scale: sweeps[main][scale].pictures for scale in _pictured(metrics)}
     best = {scale: found.best for scale, found in sweeps[main].items()}
-    page = render(plain(metrics), _facts(methods[main]), contact_sheets(methods[main], shown), best)
+    ranked = inside.ranked(audit, metrics["detect"]) if metrics["detect"] else None
+    page = render(plain(metrics), _facts(methods[main]), contact_sheets(methods[main], shown), best, ranked)
     write_bytes(audit.workdir / "report.html", page.encode())
     return {"rows": sum(len(found.train.best) for sweep in sweeps.values() for found in sweep.values())}
 

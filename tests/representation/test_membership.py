@@ -36,8 +36,8 @@ def test_pia_compares_the_noise_seen_at_zero_with_that_at_t():
 def test_secmi_goes_one_step_on_and_back():
     """ε̂ = .5 at t = 1 and at t = 2 the number .7, from x₀ = 1, stride 1, t = 1.
 
-    Step 0 → 1 with ε̂(0) = .5: x̃₁ = .8 · 1 + .6 · .5 = 1.1. On with ε̂(1) = .5: x̂₀ = (1.1 − .3) / .8 = 1, x₂ = .6 + .8 · .5
-    = 1. Back with ε̂(2) = .7: x̂₀ = (1 − .56) / .6 = .7333, .8 · .7333 + .6 · .7 = 1.00667; error −.09333.
+    Step 0 → 1 with ε̂(0) = .5: x̃₁ = .8 · 1 + .6 · .5 = 1.1. On with ε̂(1) = .5: x̂₀ = (1.1 − .3) / .8 = 1, x₂ = 1.
+    Back with ε̂(2) = .7: x̂₀ = (1 − .56) / .6 = .7333, .8 · .7333 + .6 · .7 = 1.00667; error −.09333.
     """
 
     def eps_fn(x_t, t):
@@ -48,7 +48,7 @@ def test_secmi_goes_one_step_on_and_back():
 
 
 def test_secmi_reaches_t_by_equal_steps():
-    """With noise that does not depend on x the way there does not matter: x̃_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε̂, and the error 0."""
+    """With noise that does not depend on x the way there does not matter, and the error is 0."""
     seen = []
 
     def eps_fn(x_t, t):
@@ -66,7 +66,9 @@ def test_loss_of_the_best_denoiser_of_a_gaussian_is_known():
     """x₀ ~ N(0, s²): the best ε̂ = √(1−ᾱ) x_t / v, v = ᾱ s² + 1 − ᾱ, leaves E(ε − ε̂)² = ᾱ s² / v; over 4·10⁵ pixels."""
     a, s2 = 0.36, 0.5
     v = a * s2 + 1 - a
-    x0, eps = (scale * jax.random.normal(key, (4, 400, 250, 1)) for scale, key in zip((s2**0.5, 1), keys(), strict=True))
+    x0, eps = (
+        scale * jax.random.normal(key, (4, 400, 250, 1)) for scale, key in zip((s2**0.5, 1), keys(), strict=True)
+    )
     score = loss_score(lambda x_t, t: (1 - a) ** 0.5 * x_t / v, x0, eps, jnp.full(4, 2), ALPHA_BAR)
     np.testing.assert_allclose(-score.mean(), a * s2 / v, rtol=0.01)
 
