@@ -9,9 +9,9 @@ from side_jax.report.figures import HELDOUT, REAL, TRAIN, new_axes, svg
 from side_jax.report.wording import SIGNIFICANT, decimals, p_value, percent
 
 NAMES = {
-    "std": "spikiness: standard deviation over channels",
-    "l4_l2": "spikiness: L4 / L2 over channels",
-    "l2": "L2 norm over channels",
+    "std": "spikiness (std over channels)",
+    "l4_l2": "spikiness (L4 / L2)",
+    "l2": "L2 norm",
     "loss": "denoising loss, low",
     "contrast": "pixel contrast",
     "secmi": "SecMI, t-error, low",
@@ -73,20 +73,19 @@ def sentences(found: dict[str, Any]) -> list[str]:
 
 def _generated(found: dict[str, Any]) -> list[str]:
     rule = (
-        f"memorized is what scores above {found['threshold']:.3f} with a training photo, as one image in a thousand, or"
-        " at most one, does with a held-out photo"
+        f"a score above {found['threshold']:.3f} with a training photo, which at most the highest 0.1 % of the scores"
+        " with held-out photos reach"
         if found["calibrated"]
-        else f"memorized is what scores {found['threshold']:g} or more with a training photo, which no held-out photo"
-        " calibrates"
+        else f"a score of {found['threshold']:g} or more with a training photo, which no held-out photo calibrates"
     )
     if found["too_few"]:
-        return [f"Nothing can be said of the images at λ = {found['scale']:g}: {found['too_few']} ({rule})."]
+        return [f"Nothing can be said of the images at λ = {found['scale']:g}: {found['too_few']} (memorized: {rule})."]
     row = found["rows"][0]
     text = (
         f"Of the {found['positives'] + found['negatives']} odd-numbered images at λ = {found['scale']:g},"
-        f" {found['positives']} are memorized ({rule}). The spikiness of {row['chosen']}, chosen on the even-numbered"
+        f" {found['positives']} are memorized: {rule}. The spikiness of {row['chosen']}, chosen on the even-numbered"
         f" images, tells them from the others with AUROC {decimals(row['auroc'])} ({p_value(row['p'])} against 0.5):"
-        f" {_meaning(row)}."
+        f" {_meaning(found)}."
     )
     compared = [
         f"{decimals(other['difference'])} ({_than(other)}, {p_value(other['p'])}) against {NAMES[other['name']]}"
@@ -96,11 +95,14 @@ def _generated(found: dict[str, Any]) -> list[str]:
     return [text, f"Difference in AUROC on the same images: {'; '.join(compared)}."]
 
 
-def _meaning(row: dict[str, Any]) -> str:
+def _meaning(found: dict[str, Any]) -> str:
+    row = found["rows"][0]
     if row["p"] >= SIGNIFICANT:
         return "not significant, memorized images do not look so from inside"
     if row["auroc"]["value"] < 0.5:
         return "the wrong way round, memorized images are the less spiky ones"
+    if any(other["name"] == "contrast" and _than(other) != "better" for other in found["differences"]):
+        return "memorized images are spikier, but that tells no more than their pixel contrast"
     return "memorized images look memorized from inside, too"
 
 

@@ -27,12 +27,12 @@ def test_choice_is_made_on_even_images_and_measured_on_odd_ones():
 def test_many_useless_candidates_do_not_look_useful():
     """The best of 50 noises on one half is chance on the other: p < .05 in some 5 % of cases."""
     significant = []
-    for seed in range(60):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         noises = {str(i): rng.normal(size=120) for i in range(50)}
         found = compare({"noise": noises}, np.arange(120) % 4 < 2, np.arange(120), ())
         significant.append(found["rows"][0]["p"] < 0.05)
-    assert sum(significant) <= 8
+    assert sum(significant) <= 6
 
 
 def test_rows_have_the_asked_rates_and_those_realised():
@@ -43,12 +43,9 @@ def test_rows_have_the_asked_rates_and_those_realised():
     assert aurocs([scores, -scores], positive) == [1, 0]
 
 
-@pytest.mark.parametrize(("few", "half"), [(np.arange(0, 16, 2), "odd"), (np.arange(1, 17, 2), "even")])
-def test_half_with_too_few_positives_is_named(few, half):
-    positive = np.zeros(100, bool)
-    positive[few] = True
-    positive[[i + (1 if half == "even" else 0) for i in range(20, 60, 2)]] |= True
-    positive[[i for i in range(20, 60, 2)]] |= half == "odd"
-    found = compare({"a": {"": np.arange(100.0)}}, positive, np.arange(100), ())
+@pytest.mark.parametrize(("half", "there"), [("odd", 0), ("even", 1)])
+def test_half_without_positives_is_named(half, there):
+    indices = np.arange(100)
+    found = compare({"a": {"": np.arange(100.0)}}, (indices % 2 == there) & (indices < 60), indices, ())
     assert found["too_few"].startswith(f"of the {half}-numbered, all 50 images are negatives")
     assert found["rows"] == []

@@ -65,13 +65,13 @@ def test_difference_of_paired_aurocs_is_tested():
 def test_p_of_equal_scores_is_rarely_small():
     """Two scores alike but for noise: p < .05 in some 5 % of cases."""
     rejected = []
-    for seed in range(400):
+    for seed in range(250):
         signal, positive = case(seed)
         rng = np.random.default_rng(seed + 10_000)
         first, second = (signal + rng.normal(size=100) for _ in range(2))
         rejected.append(auroc_difference(first, second, positive)[1] < 0.05)
-    assert 0.02 <= np.mean(rejected) <= 0.09
-    assert np.mean([chance(*case(seed, shift=0)) < 0.05 for seed in range(400)]) <= 0.09
+    assert 0.02 <= np.mean(rejected) <= 0.1
+    assert np.mean([chance(*case(seed, shift=0)) < 0.05 for seed in range(100)]) <= 0.13
     assert chance(*case(0, shift=2)) < 0.001
 
 
