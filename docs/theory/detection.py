@@ -79,8 +79,7 @@ class _Study:
         images = side_jax.sample(target, num_images, num_steps=num_steps)
         train, paired, heldout = _photos(target)
         self.num_train, self.num_paired = len(train), len(paired)
-        best = [_best_scores(images, photos) for photos in (paired, heldout)]
-        self.positive, self.threshold = memorized(*best)
+        self.positive, self.threshold = memorized(_best_scores(images, paired), _best_scores(images, heldout))
         # A copy of a training photo that no held-out one is paired with is neither.
         self.clear = self.positive | (_best_scores(images, train) <= self.threshold)
         self.found = spikiness(target, images, timesteps=timesteps, num_noises=num_noises)
