@@ -217,7 +217,7 @@ def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
 
 
 def test_unguided_audit_makes_no_surrogate(copy):
-    for folder in ("synthetic", "labels", "classifier", "extract", "report"):
+    for folder in ("synthetic", "labels", "classifier", "extract", "detect", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(methods=("random",)), copy)
     assert not any((copy / folder).exists() for folder in ("synthetic", "labels", "classifier"))
@@ -238,7 +238,7 @@ def test_unguided_audit_makes_no_surrogate(copy):
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
-    for folder in ("labels", "classifier", "extract", "report"):
+    for folder in ("labels", "classifier", "extract", "detect", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**changes), copy, stages=("label", "distill"))
     classifier = side_jax.load_classifier(copy)
@@ -249,7 +249,7 @@ def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes)
 
 
 def test_time_independent_guide_is_the_teacher(copy):
-    for folder in ("classifier", "extract", "report"):
+    for folder in ("classifier", "extract", "detect", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"classifier.guide": "time_independent"}), copy, stages=("distill",))
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
@@ -258,7 +258,8 @@ def test_time_independent_guide_is_the_teacher(copy):
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
-    shutil.rmtree(copy / "extract")
+    for folder in ("extract", "detect"):
+        remove(copy / folder)
     pipeline.run(smoke_config(**{"extract.save_images": "none"}), copy)
     assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()
     pictures = [line for line in (copy / "report.html").read_text().splitlines() if "data:image/png" in line]
