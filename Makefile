@@ -42,6 +42,7 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.match_faiss
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.precision
+	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.report_scale
 
 docs: .venv/installed-dev

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from side_jax.images import load_images as load_images
     from side_jax.interop.diffusers import save_target as save_target
     from side_jax.pipeline import run as run
+    from side_jax.representation.spikiness import spikiness as spikiness
     from side_jax.representation.steering_vectors import steering_vectors as steering_vectors
     from side_jax.sampling import sample as sample
     from side_jax.stages.audit import load_target as load_target
@@ -45,6 +46,7 @@ _HOME = {
     "run": "side_jax.pipeline",
     "sample": "side_jax.sampling",
     "save_target": "side_jax.interop.diffusers",
+    "spikiness": "side_jax.representation.spikiness",
     "steering_vectors": "side_jax.representation.steering_vectors",
     "ums": "side_jax.evidence.metrics",
 }

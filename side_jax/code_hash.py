@@ -25,6 +25,12 @@ DECIDING = {
         *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "precision", "sampling", "sharding"),
         *("evidence.metrics", "extraction", "stages.extract", "surrogate.classifier"),
     ),
+    "detect": (
+        *("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.detect"),
+        *("evidence.detectors", "evidence.intervals", "evidence.memorized", "evidence.ranking"),
+        *("representation.activations", "representation.membership", "representation.probe"),
+        "representation.spikiness",
+    ),
     "steer": (
         *("diffusion", *_TARGET, *_DESCRIPTORS, "precision", "sampling", "sharding", "extraction.matching"),
         *("evidence.bitsets", "evidence.intervals", "evidence.memorized", "evidence.metrics", "evidence.mitigation"),

@@ -1,4 +1,4 @@
-"""The seven stages in order: what each depends on, and whether it runs, resumes, is skipped or is refused.
+"""The eight stages in order: what each depends on, and whether it runs, resumes, is skipped or is refused.
 
 Before a stage computes anything it writes `spec.json`, what its result depends on; when it is complete it writes
 `manifest.json`. So an interrupted stage resumes, a complete one is skipped, and one made with other options is refused
@@ -26,6 +26,7 @@ from side_jax.options import AuditOptions, DatasetOptions
 from side_jax.provenance import provenance, resolved
 from side_jax.splitting import Split, near_duplicate_groups, split_images
 from side_jax.stages.audit import Audit, check
+from side_jax.stages.detect import detect, detect_request, detect_spec
 from side_jax.stages.extract import extract, extract_request, extract_spec
 from side_jax.stages.report import report, report_request
 from side_jax.stages.steer import steer, steer_request, steer_spec
@@ -76,6 +77,16 @@ STAGES = (
         per_method=True,
     ),
     Stage("extract", "extract", ("target", "distill"), extract, extract_spec, extract_request, per_method=True),
+    Stage(
+        "detect",
+        "detect",
+        ("target", "extract"),
+        detect,
+        detect_spec,
+        detect_request,
+        needed=lambda audit: audit.options.detect.num_images > 0,
+        alone=True,
+    ),
     Stage(
         "steer",
         "steer",

@@ -15,6 +15,7 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         *("side_jax.diffusion", "side_jax.extraction", "side_jax.evidence", "side_jax.surrogate.distill"),
+        *("side_jax.representation.membership", "side_jax.representation.spikiness"),
         *("side_jax.theory.informative_labels", "side_jax.theory.memorization", "side_jax.theory.relu_dae"),
         "side_jax.theory.relu_dae_solutions",
     ],

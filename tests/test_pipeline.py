@@ -71,6 +71,8 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
         "extract/scale=02.00/images.zarr",
+        "detect/scores.parquet",
+        "detect/membership.parquet",
         "steer/manifest.json",
         "metrics.json",
         "matches.parquet",
@@ -109,7 +111,7 @@ def test_finished_run_is_skipped(copy, monkeypatch, caplog):
     monkeypatch.setattr(training, "_train_step", None)
     monkeypatch.setattr(sweep, "extract_batch", None)
     pipeline.run(smoke_config(), copy)
-    assert caplog.text.count("complete, skipped") == 7
+    assert caplog.text.count("complete, skipped") == 8
 
 
 def remove(path):
@@ -122,6 +124,7 @@ INTERRUPTED = {
     "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
     "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
+    "detect": ["detect/manifest.json", "detect/membership.parquet"],
     "steer": ["steer/manifest.json"],
     "report": ["report/manifest.json", "report.html", "metrics.json"],
 }
@@ -216,7 +219,7 @@ def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
 
 
 def test_unguided_audit_makes_no_surrogate(copy):
-    for folder in ("synthetic", "labels", "classifier", "extract", "steer", "report"):
+    for folder in ("synthetic", "labels", "classifier", "extract", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(methods=("random",)), copy)
     assert not any((copy / folder).exists() for folder in ("synthetic", "labels", "classifier"))
@@ -237,7 +240,7 @@ def test_unguided_audit_makes_no_surrogate(copy):
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
-    for folder in ("labels", "classifier", "extract", "steer", "report"):
+    for folder in ("labels", "classifier", "extract", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**changes), copy, stages=("label", "distill"))
     classifier = side_jax.load_classifier(copy)
@@ -248,7 +251,7 @@ def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes)
 
 
 def test_time_independent_guide_is_the_teacher(copy):
-    for folder in ("classifier", "extract", "steer", "report"):
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"classifier.guide": "time_independent"}), copy, stages=("distill",))
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
@@ -257,7 +260,7 @@ def test_time_independent_guide_is_the_teacher(copy):
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
-    for folder in ("extract", "steer"):
+    for folder in ("extract", "detect", "steer"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"extract.save_images": "none"}), copy)
     assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()

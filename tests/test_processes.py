@@ -148,7 +148,7 @@ def test_several_processes_give_the_answer_of_one(tmp_path, one, count):
     assert len(list((workdir / "target" / "logs").iterdir())) == 1
     with Run(count, workdir) as again:
         assert again.finish() == 0
-        assert again.log().count("complete, skipped") == 7
+        assert again.log().count("complete, skipped") == 8
 
 
 def test_references_split_over_processes_give_the_answer_of_one(tmp_path, one):

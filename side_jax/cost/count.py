@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from side_jax.cost import programs
-from side_jax.cost.jobs import Job, Setting, guide_net, method_jobs, shared_jobs, steer_jobs, teacher_net
+from side_jax.cost.jobs import Job, Setting, detect_jobs, guide_net, method_jobs, shared_jobs, steer_jobs, teacher_net
 from side_jax.cost.programs import Lowered, Program, tree_size
 from side_jax.extraction.parts import REFERENCES
 from side_jax.models.sscd import SSCD
@@ -67,6 +67,7 @@ def audit_cost(setting: Setting) -> Cost:
     jobs = [*shared_jobs(setting)]
     for method, row in setting.methods().items():
         jobs += method_jobs(setting, row, method)
+    jobs += detect_jobs(setting)
     jobs += steer_jobs(setting)
     keys = [(job.key, setting.per_device(job.batch)) for job in jobs]
     lowered: dict[tuple[str, int], Lowered] = {}

@@ -14,7 +14,7 @@ from side_jax.cost.jobs import AUTO_BATCH, CLASSES, Setting
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
-from side_jax.stages.audit import check_num_steps, read_architecture
+from side_jax.stages.audit import check_detect_timesteps, check_num_steps, read_architecture
 
 UTILISATION = 0.2  # of the peak; an assumption, not a measurement
 _TRAINING_IMAGES = 10_000  # assumed: without the data nobody knows how many there are
@@ -87,6 +87,7 @@ def _architecture(options: AuditOptions) -> tuple[UNet, str]:
     check_unet(unet, dataset.image_size, dataset.channels)
     schedule = Schedule() if options.target.source == "load" else options.target.make_schedule()
     check_num_steps(options, schedule)
+    check_detect_timesteps(options, schedule)
     return unet, source
 
 

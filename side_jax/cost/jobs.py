@@ -14,6 +14,7 @@ from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.sscd import SSCD
 from side_jax.models.unet import UNet
 from side_jax.options import AuditOptions
+from side_jax.representation.membership import Attack
 from side_jax.representation.steering import steered_steps
 from side_jax.surrogate.distill import distill_loss
 from side_jax.surrogate.labels import teacher_loss
@@ -161,6 +162,34 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
     precision = _inference(row, "float32") if name == "sscd" else "float32"
     yield Job(stage, what, unguided + guided, "descriptor", lower, extract.batch_size, precision=precision)
+
+
+def detect_jobs(setting: Setting) -> Iterator[Job]:
+    """Forward passes of generated images, of which those not kept are sampled again, and of photos."""
+    main, detect = next(iter(setting.options.rows().values())), setting.options.detect
+    extract, looks = main.extract, len(detect.timesteps) * detect.num_noises
+    count = min(detect.num_images, extract.num_images)
+    if not count:
+        return
+    batch, numbers = extract.batch_size, {"unguided": 0, "guided": 0}
+    if extract.save_images != "all":  # at most, where those with a match are kept
+        for scale in extract.scales:
+            numbers["guided" if scale else "unguided"] += count
+    for what, images in numbers.items():
+        if images:
+            net = guide_net(main) if what == "guided" else None
+            yield _sampling("detect", setting, images, extract.num_steps, batch, net)
+    one = _sampling("detect", setting, len(extract.scales) * count, looks, batch)
+    yield dataclasses.replace(one, what=f"generated images, {looks} forward passes")
+    if setting.has_heldout:
+        attacks = [
+            (Attack(name, Schedule().num_train_timesteps), t)
+            for name in detect.attacks
+            for t in detect.attack_timesteps
+        ]
+        looks += sum(attack.calls(t) * (detect.num_noises if attack.draws_noise else 1) for attack, t in attacks)
+        photos = _sampling("detect", setting, 2 * setting.num_train, looks, batch)
+        yield dataclasses.replace(photos, what=f"photos, {looks} forward passes")
 
 
 def steer_jobs(setting: Setting) -> Iterator[Job]:

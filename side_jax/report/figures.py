@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-_TRAIN, _HELDOUT, _REAL = "#b2182b", "#2166ac", "#888888"
+TRAIN, HELDOUT, REAL = "#b2182b", "#2166ac", "#888888"
 _MANY = 12  # λ from which a curve has a ribbon in place of error bars
 _HISTOGRAMS = 6  # λ with a histogram, at most
 
@@ -19,7 +19,8 @@ def png_data(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _svg(figure: Any) -> str:
+def svg(figure: Any) -> str:
+    """A figure as SVG text, and closed."""
     import matplotlib.pyplot as plt
 
     buffer = io.StringIO()
@@ -29,7 +30,7 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def _axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) -> tuple[Any, list[Any]]:
+def new_axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) -> tuple[Any, list[Any]]:
     """`count` panels, at most `columns` side by side."""
     import matplotlib as mpl
 
@@ -62,10 +63,10 @@ def scale_curves(metrics: dict[str, Any]) -> str:
     """AMS and UMS by λ in every band, against training and against held-out photos, with 95 % intervals."""
     rows = sorted(metrics["scales"], key=lambda row: row["scale"])
     scales = [row["scale"] for row in rows]
-    references = [("train", _TRAIN, "training")]
+    references = [("train", TRAIN, "training")]
     if "heldout" in rows[0]:  # equally many of each
-        references = [("paired", _TRAIN, "training"), ("heldout", _HELDOUT, "held-out")]
-    figure, axes = _axes(len(metrics["bands"]), columns=3)
+        references = [("paired", TRAIN, "training"), ("heldout", HELDOUT, "held-out")]
+    figure, axes = new_axes(len(metrics["bands"]), columns=3)
     for axis, (band, low, high) in zip(axes, metrics["bands"], strict=True):
         for reference, color, name in references:
             for score, style in (("ams", "-"), ("ums", ":")):
@@ -74,7 +75,7 @@ def scale_curves(metrics: dict[str, Any]) -> str:
         axis.set(title=f"{band} [{low:g}, {high:g}{']' if high >= 1 else ')'}", xlabel="λ", ylabel="% of images")
         axis.set_ylim(bottom=0)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
-    return _svg(figure)
+    return svg(figure)
 
 
 def histogram_scales(metrics: dict[str, Any]) -> list[float]:
@@ -97,28 +98,28 @@ def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.nda
       metrics: metrics.json.
       best: λ, in the order shown -> reference name -> best score per generated image.
     """
-    figure, axes = _axes(len(best), columns=3, width=3.7, height=2.6)
+    figure, axes = new_axes(len(best), columns=3, width=3.7, height=2.6)
     everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()]).astype(float)
     edges = np.linspace(np.floor(np.quantile(everything, 0.01) * 20) / 20, 1.0, 41)
     for axis, (scale, by_name) in zip(axes, best.items(), strict=True):
         if metrics["heldout_photos"]:
             real = metrics["heldout_photos"]["best"]
-            axis.hist(real, edges, density=True, color=_REAL, alpha=0.35, label="held-out photo to training")
-        for name, color in (("training", _TRAIN), ("held-out", _HELDOUT)):
+            axis.hist(real, edges, density=True, color=REAL, alpha=0.35, label="held-out photo to training")
+        for name, color in (("training", TRAIN), ("held-out", HELDOUT)):
             if name in by_name:
                 axis.hist(by_name[name], edges, density=True, histtype="step", color=color, linewidth=1.6, label=name)
         for _, low, _ in metrics["bands"]:
             axis.axvline(low, color="black", linewidth=0.6, linestyle=":")
         axis.set(title=f"λ = {scale:g}", xlabel="best score γ", yticks=[])
     axes[0].legend(fontsize=8, loc="upper left")
-    return _svg(figure)
+    return svg(figure)
 
 
 def agreement_curve(agreement: dict[int, float], num_classes: int) -> str:
     """Share of images on which student and teacher agree, by noise level, and chance."""
-    figure, (axis,) = _axes(1, columns=1)
-    axis.plot(list(agreement), [100 * share for share in agreement.values()], marker="o", color=_TRAIN)
-    axis.axhline(100 / num_classes, color=_REAL, linestyle=":", label="chance")
+    figure, (axis,) = new_axes(1, columns=1)
+    axis.plot(list(agreement), [100 * share for share in agreement.values()], marker="o", color=TRAIN)
+    axis.axhline(100 / num_classes, color=REAL, linestyle=":", label="chance")
     axis.set(xlabel="timestep t (noise grows to the right)", ylabel="agreement with teacher, %", ylim=(0, 102))
     axis.legend(fontsize=8)
-    return _svg(figure)
+    return svg(figure)

@@ -6,10 +6,10 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from side_jax.report import figures
+from side_jax.report import figures, inside, steering
+from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent
 
 Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
-SIGNIFICANT = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,7 @@ def render(
     facts: dict[str, Any],
     sheets: list[Sheet],
     best: dict[float, dict[str, np.ndarray]],
+    ranked: tuple[inside.Ranked | None, inside.Ranked | None] | None = None,
     steered: np.ndarray | None = None,
 ) -> str:
     """The page as text.
@@ -44,6 +45,7 @@ def render(
       facts: options, provenance and stage manifests.
       sheets: contact sheets, in the order shown.
       best: λ -> "training" / "held-out" -> best score of every generated image.
+      ranked: of the detect stage, if it ran: the scores of generated images and of photos that it reports on.
       steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
     """
     distilled = facts["stages"].get("distill")
@@ -58,7 +60,8 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "steering": steering_sentences}
+    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "decimals": decimals}
+    environment.filters |= {"steering": steering.sentences}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
@@ -70,8 +73,15 @@ def render(
         histogram_scales=shown,
         histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
         agreement=agreement,
+        inside=_inside(metrics["detect"], ranked) if ranked else None,
         steered=steered,
     )
+
+
+def _inside(found: dict[str, Any], ranked: tuple[inside.Ranked | None, inside.Ranked | None]) -> dict[str, Any]:
+    """What the section on the detect stage shows."""
+    drawn = inside.figure(*ranked) if any(ranked) else None
+    return {"sentences": inside.sentences(found), "figure": drawn, "names": inside.NAMES}
 
 
 def scale_list(scales: list[float]) -> str:
@@ -79,33 +89,6 @@ def scale_list(scales: list[float]) -> str:
     if len(scales) <= 8:
         return ", ".join(f"{scale:g}" for scale in scales)
     return f"{len(scales)} from {min(scales):g} to {max(scales):g}"
-
-
-def steering_sentences(steer: dict[str, Any], band: str) -> list[str]:
-    """What each weight bought and cost, in words."""
-    (unsteered,) = (row for row in steer["rows"] if row["weight"] == 0)
-    sentences = []
-    for row in steer["rows"]:
-        if row["weight"] == 0:
-            continue
-        copies, ams = row["memorized"], row["bands"][band]["train"]["ams"]
-        kid = row["kid"]
-        sentences.append(
-            f"α = {row['weight']:g}: {_moved(copies['change'], 'fewer', 'more')} images are memorized,"
-            f" {percent(copies['value'])} % for {percent(unsteered['memorized']['value'])} %"
-            f" ({p_value(copies['change']['p'])}), and {_moved(ams['change'], 'fewer', 'more')} score in band {band},"
-            f" {percent(ams['value'])} % for {percent(unsteered['bands'][band]['train']['ams']['value'])} %"
-            f" ({p_value(ams['change']['p'])}). The images are"
-            f" {_moved(kid['change'], 'nearer to', 'further from')} held-out photos: KID {kid['value']:.4f} for"
-            f" {unsteered['kid']['value']:.4f} ({p_value(kid['change']['p'])})."
-        )
-    return sentences
-
-
-def _moved(change: dict[str, Any], fell: str, rose: str) -> str:
-    if change["p"] >= SIGNIFICANT:
-        return f"not significantly {fell if change['difference']['value'] < 0 else rose}"
-    return fell if change["difference"]["value"] < 0 else rose
 
 
 def method_name(method: str) -> str:
@@ -120,21 +103,6 @@ _METHOD_NAMES = {
     "side_clusters": "SIDE, clusters",
     "random_labels": "Random labels",
 }
-
-
-def percent(value: float) -> str:
-    """A share in %: 0.01234 -> 1.23, 0.1234 -> 12.3."""
-    return f"{100 * value:.2f}" if abs(value) < 0.1 else f"{100 * value:.1f}"
-
-
-def interval(estimate: dict[str, float]) -> str:
-    """An estimate in %, like 1.23 [0.98, 1.51]."""
-    return f"{percent(estimate['value'])} [{percent(estimate['low'])}, {percent(estimate['high'])}]"
-
-
-def p_value(p: float) -> str:
-    """A p value, like p = 0.012, or p < 0.001."""
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def verdicts(metrics: dict[str, Any]) -> list[str]:

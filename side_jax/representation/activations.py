@@ -4,6 +4,7 @@ Layers have diffusers' names. Of special interest is the hidden layer of a ResNe
 `….resnets.N.dropout`, where dropout would come (and, when a model only infers, does nothing).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,17 +75,22 @@ def _is_map(context: Any, output: Any) -> bool:
 
 
 def layer_shapes(target: Target) -> dict[str, tuple[int, int, int]]:
-    """Name -> (H, W, C) of every layer that can be read or changed, in the order in which they run; nothing is run."""
+    """Name -> (H, W, C) of every layer that can be read or changed, in the order in which they run.
+
+    Nothing is run: of `target.params` only shapes matter, so abstract ones do.
+    """
     order: list[str] = []
 
-    def run(x_t: jax.Array, t: jax.Array, classes: jax.Array | None) -> dict[str, jax.Array]:
-        _, found = tap(lambda x_t, t: target.eps(x_t, t, classes))(x_t, t)
+    def run(params: Any, x_t: jax.Array, t: jax.Array, classes: jax.Array | None) -> dict[str, jax.Array]:
+        model = dataclasses.replace(target, params=params)
+        _, found = tap(lambda x_t, t: model.eps(x_t, t, classes))(x_t, t)
         order.extend(found)  # a pytree of arrays would come back sorted
         return found
 
     one = jax.ShapeDtypeStruct((1,), np.int32)
     classes = None if target.unet.num_class_embeds is None else one
-    shapes = jax.eval_shape(run, jax.ShapeDtypeStruct((1, *target.image_shape), jnp.float32), one, classes)
+    x_t = jax.ShapeDtypeStruct((1, *target.image_shape), jnp.float32)
+    shapes = jax.eval_shape(run, target.params, x_t, one, classes)
     return {name: shapes[name].shape[1:] for name in order}
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -18,6 +17,8 @@ from side_jax.models.unet import UNet, check_unet
 from side_jax.options import AuditOptions
 from side_jax.precision import compute_dtype
 from side_jax.representation.activations import check_layers
+from side_jax.representation.membership import Attack
+from side_jax.representation.probe import check_timesteps
 from side_jax.representation.steering import steered_steps
 from side_jax.splitting import Split
 from side_jax.target import Target
@@ -127,10 +128,11 @@ def check(audit: Audit) -> None:
             )
         _check_training_images(target, audit.split, options.target.path)
     check_num_steps(options, schedule)
-    if options.steer.weights and options.steer.layers:
-        variables = unet_variables(unet, (dataset.image_size, dataset.image_size, dataset.channels))
-        layers = options.steer.layers
-        jax.eval_shape(lambda params: check_layers(Target(unet, params, schedule), layers), variables["params"])
+    check_detect_timesteps(options, schedule)
+    layers = options.detect.layers + options.steer.layers
+    if layers:
+        abstract = unet_variables(unet, (dataset.image_size, dataset.image_size, dataset.channels))["params"]
+        check_layers(Target(unet, abstract, schedule), layers)
     load_descriptor(options.extract.descriptor, options.extract.weights, options.extract.preprocessing)
     if options.classifier.pretrained:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
@@ -160,6 +162,17 @@ def check_num_steps(options: AuditOptions, schedule: Schedule) -> None:
             steered_steps(options.steer.window, options.extract.num_steps)
         except ValueError as error:
             raise ValueError(f"steer.{error}") from error
+
+
+def check_detect_timesteps(options: AuditOptions, schedule: Schedule) -> None:
+    """Raises `ValueError`, naming the field, if the detect stage is to look at a t that the schedule does not have."""
+    detect, last = options.detect, schedule.num_train_timesteps
+    if not detect.num_images:
+        return
+    check_timesteps(detect.timesteps, last, "detect.timesteps")
+    for attack in detect.attacks:
+        highest = Attack(attack, last).last_timestep
+        check_timesteps(detect.attack_timesteps, highest + 1, f"detect.attack_timesteps of {attack}")
 
 
 def _check_training_images(target: Target, split: Split, path: str) -> None:

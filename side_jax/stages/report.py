@@ -1,8 +1,9 @@
-"""Stage 6, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+"""The last stage, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
 
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from side_jax.extraction.references import compare_photos, place_references
 from side_jax.report.page import render
 from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
+from side_jax.stages import inside
 from side_jax.stages.audit import Audit
+from side_jax.stages.detect import detect_request
 from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
 from side_jax.stages.pictures import choose_rows, contact_sheets
 from side_jax.stages.steer import PICTURES, steer_request
@@ -36,10 +39,29 @@ def report_request(audit: Audit) -> dict[str, Any]:
         manifest = method.folder("extract") / MANIFEST
         finished = read_json(manifest)["finished"] if manifest.exists() else None
         sweeps[name] = {"extract": finished} | extract_request(method)
-    manifest = audit.folder("steer") / MANIFEST
-    finished = read_json(manifest)["finished"] if manifest.exists() else None
-    steer = {"finished": finished} | steer_request(audit) if options.steer.weights else None
-    return {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps, "steer": steer}
+    request = {"bands": options.extract.bands, "pairs": options.report.pairs, "sweeps": sweeps}
+    return request | {name: _finished(audit, name) for name in _LATER}
+
+
+def _finished(audit: Audit, name: str) -> str | None:
+    """When a stage that the report can do without ended, if it did what this audit asks for; else None."""
+    wanted, request = _LATER[name]
+    manifest = audit.folder(name) / MANIFEST
+    if not wanted(audit) or not manifest.exists():
+        return None
+    found = read_json(manifest)
+    return found["finished"] if found["request"] == plain(request(audit)) else None
+
+
+def _found(audit: Audit, name: str) -> dict[str, Any] | None:
+    """What it found; None if it is not complete, or not asked for."""
+    return read_json(audit.folder(name) / MANIFEST)["facts"] if _finished(audit, name) else None
+
+
+_LATER: dict[str, tuple[Callable[[Audit], bool], Callable[[Audit], dict[str, Any]]]] = {
+    "detect": (lambda audit: audit.options.detect.num_images > 0, detect_request),
+    "steer": (lambda audit: bool(audit.options.steer.weights), steer_request),
+}
 
 
 def report(audit: Audit) -> dict[str, Any]:
@@ -62,13 +84,15 @@ def report(audit: Audit) -> dict[str, Any]:
         "damaged_parts": _damaged_parts(methods),
         "method": main,
         "table1": _table1(audit, sweeps),
-        "steer": _steer(audit),
+        "detect": _found(audit, "detect"),
+        "steer": _found(audit, "steer"),
     }
     write_json(audit.workdir / "metrics.json", metrics)
     shown = {scale: sweeps[main][scale].pictures for scale in _pictured(metrics)}
     best = {scale: found.best for scale, found in sweeps[main].items()}
+    ranked = inside.ranked(audit, metrics["detect"]) if metrics["detect"] else None
     sheets, steered = contact_sheets(methods[main], shown), _steer_pictures(audit, metrics["steer"])
-    page = render(plain(metrics), _facts(methods[main]), sheets, best, steered)
+    page = render(plain(metrics), _facts(methods[main]), sheets, best, ranked, steered)
     write_bytes(audit.workdir / "report.html", page.encode())
     return {"rows": sum(len(found.train.best) for sweep in sweeps.values() for found in sweep.values())}
 
@@ -174,12 +198,6 @@ def _damaged_parts(methods: dict[str, Audit]) -> int | None:
     facts = [read_json(manifest)["facts"] for manifest in manifests if manifest.exists()]
     counted = [found["damaged_parts"] for found in facts if "damaged_parts" in found]
     return sum(counted) if counted else None
-
-
-def _steer(audit: Audit) -> dict[str, Any] | None:
-    """What the steer stage found, if this audit has one and it is complete."""
-    manifest = audit.folder("steer") / MANIFEST
-    return read_json(manifest)["facts"] if audit.options.steer.weights and manifest.exists() else None
 
 
 def _steer_pictures(audit: Audit, found: dict[str, Any] | None) -> np.ndarray | None:

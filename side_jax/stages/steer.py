@@ -1,4 +1,4 @@
-"""Stage 6, steer: what steering away from the memorized representation buys and costs, on unguided images (seed 003).
+"""Stage steer: what steering away from the memorized representation buys and costs, on unguided images (seed 003).
 
 The direction comes from the images of the sweep with an even index, its effect is measured on those with an odd one.
 """

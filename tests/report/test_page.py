@@ -50,6 +50,7 @@ def metrics(copies, heldout=True, guided_copies=None):
             "heldout_photos": real if heldout else None,
             "guided_against_random": compared,
             "method": "side",
+            "detect": None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
