@@ -69,5 +69,6 @@ def get_config() -> ConfigDict:
             "bands": (("low", 0.94, 0.96), ("mid", 0.96, 0.98), ("high", 0.98, 1.0)),
         }
     )
+    config.detect.wiener = True
     config.steer.weights = (-1.0, -2.0, -4.0)  # fixed before any was tried
     return config

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.classifier.arch = "resnet10_tiny"
     config.synthesize.update({"num_images": 16, "num_steps": 3, "batch_size": 8})
     config.extract.update({"scales": (0.0, 2.0), "num_images": 12, "num_steps": 3, "batch_size": 8})
-    config.detect.update({"num_images": 12, "num_noises": 1, "attack_timesteps": (100,)})
+    config.detect.update({"num_images": 12, "num_noises": 1, "wiener": True, "attack_timesteps": (100,)})
     config.steer.weights = (-2.0,)
     config.report.pairs = 4
     return config

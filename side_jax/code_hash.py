@@ -29,13 +29,14 @@ DECIDING = {
         *("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.detect"),
         *("evidence.detectors", "evidence.intervals", "evidence.memorized", "evidence.ranking"),
         *("representation.activations", "representation.membership", "representation.probe"),
-        "representation.spikiness",
+        *("representation.spikiness", "theory.linear_diffusion"),
     ),
     "steer": (
         *("diffusion", *_TARGET, *_DESCRIPTORS, "precision", "sampling", "sharding", "extraction.matching"),
         *("evidence.bitsets", "evidence.intervals", "evidence.memorized", "evidence.metrics", "evidence.mitigation"),
         *("evidence.quality", "evidence.scores", "stages.steer"),
-        *("representation.activations", "representation.steering", "representation.steering_vectors"),
+        *("representation.activations", "representation.probe", "representation.steering"),
+        "representation.steering_vectors",
     ),
 }
 

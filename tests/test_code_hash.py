@@ -9,11 +9,11 @@ BOOKKEEPING = {
     *("options", "pipeline", "preemption", "progress", "provenance", "scalars", "splitting", "status", "tfds_images"),
     *("stages.__init__", "stages.audit", "stages.inside", "stages.pictures", "stages.report", "interop.__init__"),
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
-    *("evidence.__init__", "evidence.bitsets", "evidence.null", "evidence.scores", "evidence.summary"),
+    *("evidence.__init__", "evidence.null", "evidence.summary"),
     *("evidence.table", "models.__init__", "report.__init__", "report.figures", "report.inside", "report.page"),
     *("report.steering", "report.wording", "representation.__init__", "theory.__init__"),
     *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),
-    *("theory.linear_chains", "theory.linear_diffusion", "theory.linearisation", "theory.relu_dae_solutions"),
+    *("theory.linear_chains", "theory.linearisation", "theory.relu_dae_solutions"),
     "theory.spiked",
 }
 

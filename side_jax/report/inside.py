@@ -14,6 +14,7 @@ NAMES = {
     "l2": "L2 norm",
     "loss": "denoising loss, low",
     "contrast": "pixel contrast",
+    "wiener": "distance from the linear denoiser",
     "secmi": "SecMI, t-error, low",
     "pia": "PIA, low",
 }

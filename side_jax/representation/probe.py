@@ -15,15 +15,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
 from side_jax.diffusion.ddim import to_float
-from side_jax.diffusion.objective import EpsFn
 from side_jax.models.unet import UNet
 from side_jax.precision import compute_dtype
 from side_jax.sampling import draw_classes
 from side_jax.sharding import index_keys, local_mesh, place, replicate
 from side_jax.target import Target, predict_eps
 
-# (eps_fn, x0 [N, H, W, C], noise ε like x0, t int32 [N], ᾱ [T]) -> a pytree of float32 [N, ...]; hashable
-Measure = Callable[[EpsFn, jax.Array, jax.Array, jax.Array, jax.Array], Any]
+# (eps_fn, x0 [N, H, W, C], noise ε like x0, t int32 [N], ᾱ [T], *extra) -> a pytree of float32 [N, ...]; hashable
+Measure = Callable[..., Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,7 @@ class _Weights(NamedTuple):
     params: Any
     alpha_bar: jax.Array
     key_data: jax.Array
+    extra: tuple[Any, ...]
 
 
 def _measure(
@@ -64,7 +64,8 @@ def _measure(
         classes=None if recipe.unet.num_class_embeds is None else classes,
         dtype=recipe.dtype,
     )
-    return recipe.measure(eps_fn, to_float(images), noise, jnp.full(len(images), t), weights.alpha_bar)
+    times = jnp.full(len(images), t)
+    return recipe.measure(eps_fn, to_float(images), noise, times, weights.alpha_bar, *weights.extra)
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "mesh"))
@@ -102,6 +103,7 @@ class Probe:
       batch_size: images per call of the program, rounded up to a multiple of the devices. Changes speed and memory.
       mesh: the devices; those of this process if not given.
       precision: of the network (`compute_dtype`).
+      extra: pytrees of arrays that `measure` needs besides, for its last arguments.
     """
 
     def __init__(
@@ -112,12 +114,13 @@ class Probe:
         batch_size: int = 64,
         mesh: Mesh | None = None,
         precision: str = "auto",
+        extra: tuple[Any, ...] = (),
     ) -> None:
         self._mesh = mesh or local_mesh()
         self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         schedule = target.schedule
         self._recipe = _Recipe(target.unet, schedule.prediction_type, compute_dtype(precision), measure)
-        weights = _Weights(target.params, jnp.asarray(schedule.alpha_bar()), jax.random.key_data(key))
+        weights = _Weights(target.params, jnp.asarray(schedule.alpha_bar()), jax.random.key_data(key), extra)
         self._weights = replicate(weights, self._mesh)
 
     def __call__(
@@ -156,13 +159,19 @@ def generation_classes(target: Target, key: jax.Array, indices: np.ndarray) -> n
     return None if classes is None else np.asarray(classes)
 
 
-def check_images(target: Target, images: np.ndarray, classes: np.ndarray | None, timesteps: tuple[int, ...]) -> None:
-    """Raises `ValueError`, naming what does not fit the target: images, classes or timesteps."""
+def check_images(
+    target: Target,
+    images: np.ndarray,
+    classes: np.ndarray | None,
+    timesteps: tuple[int, ...],
+    name: str = "images",
+) -> None:
+    """Raises `ValueError`, naming what does not fit the target: images, called `name`, classes or timesteps."""
     if getattr(images, "dtype", None) != np.uint8 or images.ndim != 4 or images.shape[1:] != target.image_shape:
         found = f"{images.dtype} {list(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
-        raise ValueError(f"images must be uint8 [N, {', '.join(map(str, target.image_shape))}], got {found}")
+        raise ValueError(f"{name} must be uint8 [N, {', '.join(map(str, target.image_shape))}], got {found}")
     if not len(images):
-        raise ValueError("images is empty; at least 1 is needed")
+        raise ValueError(f"{name} is empty; at least 1 is needed")
     check_timesteps(timesteps, target.schedule.num_train_timesteps)
     count = target.unet.num_class_embeds
     if classes is None:

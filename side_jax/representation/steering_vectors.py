@@ -1,24 +1,19 @@
 """Steering vectors from two sets of images (seed 003 = arXiv 2512.20963)."""
 
-import functools
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
-from jax.typing import DTypeLike
 
-from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.objective import EpsFn
 from side_jax.diffusion.schedule import add_noise
-from side_jax.models.unet import UNet
-from side_jax.precision import compute_dtype
 from side_jax.representation.activations import check_layers, tap
+from side_jax.representation.probe import Probe, check_images, generation_classes
 from side_jax.representation.steering import Steering, decoder_blocks, steered_steps
-from side_jax.sampling import draw_classes
-from side_jax.sharding import index_keys, local_mesh, place, replicate, stage_key
-from side_jax.target import Target, predict_eps
+from side_jax.sharding import stage_key
+from side_jax.target import Target
 
 
 def steering_vectors(
@@ -63,91 +58,40 @@ def steering_vectors(
         raise ValueError("steering_vectors: layers is empty; name at least one, or None for every decoder block")
     check_layers(target, layers)
     for name, images in (("positive", positive), ("negative", negative)):
-        _check_images(name, images, target.image_shape)
-    pooled = functools.partial(
-        _pooled_mean, target, layers, timesteps[list(steps)], stage_key(seed, "steer"), batch_size, precision
-    )
-    means, others = pooled(positive), pooled(negative)
-    vectors = {}
+        check_images(target, images, None, tuple(timesteps), f"steering_vectors: {name}")
+        if len(images) < 2:
+            raise ValueError(f"steering_vectors: {name} needs at least 2 images for a mean, got {len(images)}")
+    key, size = stage_key(seed, "steer"), min(batch_size, max(len(positive), len(negative)))
+    probe = Probe(target, Pooled(layers), key, size, precision=precision)
+
+    def means(images: np.ndarray) -> dict[str, np.ndarray]:
+        """Layer -> mean over images at each step of the window, float64 [W, C]."""
+        indices = np.arange(len(images))
+        classes = generation_classes(target, key, indices)
+        found = [probe(images, indices, t, draw=t, classes=classes) for t in timesteps[list(steps)].tolist()]
+        return {layer: np.stack([one[layer].mean(0, dtype=np.float64) for one in found]) for layer in layers}
+
+    vectors, others = means(positive), means(negative)
     for layer in layers:
-        vectors[layer] = np.zeros((num_steps, means[layer].shape[1]), np.float32)
-        vectors[layer][list(steps)] = means[layer] - others[layer]
+        difference = vectors[layer] - others[layer]
+        vectors[layer] = np.zeros((num_steps, difference.shape[1]), np.float32)
+        vectors[layer][list(steps)] = difference
     return Steering(vectors, timesteps)
 
 
-def _check_images(name: str, images: np.ndarray, shape: tuple[int, int, int]) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-        raise ValueError(
-            f"steering_vectors: {name} must be uint8 [N, {', '.join(map(str, shape))}], got {images.dtype}"
-            f" {images.shape}"
-        )
-    if len(images) < 2:
-        raise ValueError(f"steering_vectors: {name} needs at least 2 images for a mean, got {len(images)}")
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+    """Activations pooled over space: a `Measure` for `Probe`.
 
+    Attributes:
+      layers: names.
+    """
 
-def _pooled_mean(
-    target: Target,
-    layers: tuple[str, ...],
-    timesteps: np.ndarray,
-    key: jax.Array,
-    batch_size: int,
-    precision: str,
-    images: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Layer -> mean over images and space at each timestep, float64 [W, C]."""
-    mesh = local_mesh()
-    size = -(-min(batch_size, len(images)) // mesh.size) * mesh.size
-    numbers = (
-        target.params,
-        jnp.asarray(target.schedule.alpha_bar()),
-        jnp.asarray(timesteps),
-        jax.random.key_data(key),
-    )
-    shared = replicate(numbers, mesh)
-    totals: dict[str, np.ndarray] = {}
-    for start in range(0, len(images), size):
-        rows = np.arange(start, start + size)
-        batch = images[np.minimum(rows, len(images) - 1)]  # the last is filled up; what fills it counts for nothing
-        counted = (rows < len(images)).astype(np.float32)
-        sums = _pooled_sums(
-            *shared,
-            *place((batch, rows.astype(np.uint32), counted), PartitionSpec("data"), mesh),
-            unet=target.unet,
-            prediction_type=target.schedule.prediction_type,
-            layers=layers,
-            dtype=compute_dtype(precision),
-        )
-        for layer in layers:
-            totals[layer] = totals.get(layer, 0.0) + np.asarray(sums[layer], np.float64)
-    return {layer: total / len(images) for layer, total in totals.items()}
+    layers: tuple[str, ...]
 
-
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "layers", "dtype"))
-def _pooled_sums(
-    params: Any,
-    alpha_bar: jax.Array,
-    timesteps: jax.Array,
-    key_data: jax.Array,
-    images: jax.Array,
-    indices: jax.Array,
-    counted: jax.Array,
-    *,
-    unet: UNet,
-    prediction_type: str,
-    layers: tuple[str, ...],
-    dtype: DTypeLike,
-) -> dict[str, jax.Array]:
-    """Layer -> sum over the images that count of the activations' mean over space, float32 [W, C]."""
-    keys = index_keys(jax.random.wrap_key_data(key_data), indices)
-    eps_fn: Any = functools.partial(
-        predict_eps, unet, params, alpha_bar, prediction_type, classes=draw_classes(unet, keys), dtype=dtype
-    )
-
-    def at(t: jax.Array) -> dict[str, jax.Array]:
-        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), images.shape[1:]))(keys)
-        t_all = jnp.full(len(images), t)
-        _, found = tap(eps_fn, layers)(add_noise(to_float(images), noise, alpha_bar[t_all]), t_all)
-        means = {layer: h.astype(jnp.float32).mean((1, 2)) for layer, h in found.items()}  # pooled over space
-        return {layer: (mean * counted[:, None]).sum(0) for layer, mean in means.items()}
-
-    return jax.lax.map(at, timesteps)
+    def __call__(
+        self, eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Layer -> mean over space, float32 [N, C]."""
+        _, found = tap(eps_fn, self.layers)(add_noise(x0, eps, alpha_bar[t]), t)
+        return {layer: h.astype(jnp.float32).mean((1, 2)) for layer, h in found.items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, load_target, precision_spec
 from side_jax.stages.extract import generated_images, paired_positions, read_scale
 from side_jax.target import Target
+from side_jax.theory.linear_diffusion import distance_measure, fit_wiener
 
 SCORES, MEMBERSHIP = "scores.parquet", "membership.parquet"
 HEADLINE = "std"  # the detector as its authors run it: fixed, as is that higher means memorized
@@ -124,13 +126,16 @@ def _generated(
     indices = np.arange(count)
     classes = generation_classes(target, stage_key(seed, "extract"), indices)
     probe = Probe(target, Forward(layers), stage_key(seed, "detect"), batch_size, precision=audit.options.precision)
-    found: dict[float, detectors.Detectors] = {}
+    linear = _linear_probe(audit, target, batch_size) if options.wiener else None
+    found: dict[float, dict[str, dict[str, np.ndarray]]] = {}
     tables, draws = [], None
     for scale in audit.options.extract.scales:
         images = generated_images(audit, scale, indices, best[scale].astype(np.float32))
         spiky = measure_spikiness(probe, layers, images, indices, options.timesteps, options.num_noises, classes)
         contrast = images.std((1, 2, 3), dtype=np.float64)
         found[scale] = _detectors(spiky) | {"contrast": {"high": contrast, "low": -contrast}}
+        if linear:
+            found[scale] |= {"wiener": _distances(linear, audit, images, indices, classes)}
         if scale == labels.facts["scale"]:
             draws = spiky.measure(HEADLINE)
         positive = pa.array(labels.positive[scale], mask=~labels.clear[scale])
@@ -139,6 +144,25 @@ def _generated(
     _write(pa.concat_tables(tables), audit.folder("detect") / SCORES)
     assert draws is not None
     return _compare_generated(found, labels, draws), labels.facts
+
+
+def _linear_probe(audit: Audit, target: Target, batch_size: int) -> Probe:
+    """Distance from the best linear denoiser of all training images."""
+    key, wiener = stage_key(audit.options.seed, "detect"), fit_wiener(audit.split.train.images)
+    precision = audit.options.precision
+    return Probe(target, distance_measure, key, batch_size, precision=precision, extra=(wiener,))
+
+
+def _distances(
+    probe: Probe, audit: Audit, images: np.ndarray, indices: np.ndarray, classes: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """t and direction -> score, mean over draws of the noise. No theory says which way copies go."""
+    options, scores = audit.options.detect, dict[str, np.ndarray]()
+    for t in options.timesteps:
+        draws = [probe(images, indices, t, draw, classes)["distance"] for draw in range(options.num_noises)]
+        distance = np.mean(draws, axis=0)
+        scores |= {f"far, t = {t}": distance, f"near, t = {t}": -distance}
+    return scores
 
 
 def _detectors(found: Spikiness) -> dict[str, dict[str, np.ndarray]]:
@@ -154,7 +178,9 @@ def _detectors(found: Spikiness) -> dict[str, dict[str, np.ndarray]]:
     return spiky | {"loss": {f"t = {t}": -found.loss[:, j].mean(-1) for j, t in enumerate(found.timesteps)}}
 
 
-def _compare_generated(found: dict[float, detectors.Detectors], labels: _Labels, draws: np.ndarray) -> dict[str, Any]:
+def _compare_generated(
+    found: Mapping[float, detectors.Detectors], labels: _Labels, draws: np.ndarray
+) -> dict[str, Any]:
     """The headline is of the smallest λ: images at a large λ differ from photos in other ways too.
 
     Rows of other λ have the layer and t chosen there; the last one is of all λ together, an index being one draw.

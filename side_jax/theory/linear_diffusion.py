@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, UInt8
 
 from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.schedule import add_noise
 
 # Eigenvalues below this share of the largest are rounding: their eigenvectors, from float64 Gram matrices, would be
 # orthogonal to about 1e-16 / 1e-10 only.
@@ -216,6 +217,13 @@ def wiener_distance(
     difference = x0_hat - denoise(wiener, x_t, table[t])
     distance = jnp.sqrt(jnp.square(difference).mean((1, 2, 3)))
     return distance / wiener_error(wiener, table[t]) if relative else distance
+
+
+def distance_measure(
+    eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array, wiener: Wiener
+) -> dict[str, jax.Array]:
+    """{"distance": `wiener_distance`, [N]} of clean images with noise ε: a `Measure` for `Probe`."""
+    return {"distance": wiener_distance(eps_fn, wiener, add_noise(x0, eps, alpha_bar[t]), t, alpha_bar)}
 
 
 def check_timesteps(t: Int[ArrayLike, "..."], num_train_timesteps: int) -> None:

@@ -166,8 +166,8 @@ def test_class_conditional_target_is_steered_with_the_classes_of_the_noise(sets)
         ({"window": (0.6, 0.5)}, r"window must be .* got \(0.6, 0.5\)"),
         ({"num_steps": 0}, "num_steps must be 1 to 1000, got 0"),
         ({"positive": np.zeros((1, 8, 8, 1), np.uint8)}, "positive needs at least 2 images for a mean, got 1"),
-        ({"negative": np.zeros((2, 8, 8, 3), np.uint8)}, r"negative must be uint8 \[N, 8, 8, 1\], got uint8 \(2,"),
-        ({"negative": np.zeros((2, 8, 8, 1))}, r"negative must be .* got float64 \(2, 8, 8, 1\)"),
+        ({"negative": np.zeros((2, 8, 8, 3), np.uint8)}, r"negative must be uint8 \[N, 8, 8, 1\], got uint8 \[2,"),
+        ({"negative": np.zeros((2, 8, 8, 1))}, r"negative must be .* got float64 \[2, 8, 8, 1\]"),
     ],
 )
 def test_bad_arguments_are_named(target, sets, change, message):
