@@ -25,20 +25,33 @@ CHAPTERS = ("memorization", "relu_dae", "linear_diffusion", "linearisation", "de
 
 def make(chapter: str) -> dict[str, Any]:
     """Computes and draws one chapter; returns its numbers."""
-    function = importlib.import_module(f"docs.theory.{chapter}").make
+    function = _module(chapter).make
     needs_controls = "controls" in inspect.signature(function).parameters
     numbers: dict[str, Any] = function(FIGURES, **({"controls": control_targets()} if needs_controls else {}))
     return numbers
 
 
+def _module(chapter: str) -> Any:
+    return importlib.import_module(f"docs.theory.{chapter}")
+
+
 def render(numbers: dict[str, dict[str, Any]]) -> str:
     """The page, from the numbers of every chapter."""
-    environment = jinja2.Environment(
+    texts = {name: chapter_text(name, numbers[name]) for name in CHAPTERS}
+    claims = [claim for name in CHAPTERS for claim in _module(name).claims(numbers[name])]
+    return _environment().get_template("page.md.j2").render(chapters=texts, claims=claims).strip() + "\n"
+
+
+def chapter_text(chapter: str, numbers: dict[str, Any]) -> str:
+    """The Markdown of one chapter."""
+    claims = _module(chapter).claims(numbers)
+    return _environment().get_template(f"{chapter}.md.j2").render(n=numbers, claims=claims).strip()
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    texts = {name: environment.get_template(f"{name}.md.j2").render(n=numbers[name]).strip() for name in CHAPTERS}
-    claims = [claim for name in CHAPTERS for claim in numbers[name]["claims"]]
-    return environment.get_template("page.md.j2").render(chapters=texts, claims=claims).strip() + "\n"
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, RED, panels, save
+from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, interval
 from side_jax import pipeline
 from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.schedule import add_noise
@@ -50,6 +51,59 @@ def make(
         "moments": _moments(figures, target, linearisation, {k: v[:photos] for k, v in sets.items()}, probes),
         "wiener": _wiener(figures, target, fit_wiener(split.train.images), {k: v[:distances] for k, v in sets.items()}),
     }
+
+
+def claims(n: dict[str, Any]) -> list[dict[str, str]]:
+    """What is said of the network's Jacobian, by the numbers."""
+    near, far = n["spectra"]["near"], n["spectra"]["far"]
+    first, second = n["moments"][:2]
+    lower = [row["t"] for row in n["moments"] if _apart(row["training"], row["held-out"])]
+    asymmetry = max(row["training"]["asymmetry"]["value"] for row in n["moments"])
+    nearer = n["wiener"]["nearer"]
+    return [
+        {
+            "claim": "Along a trajectory leading eigenvectors of the Jacobian turn less than the span of more of them",
+            "source": "seed 004, section 5",
+            "verdict": SUPPORTED
+            if near["ordered"] == near["compared"] and far["ordered"] == far["compared"]
+            else IN_PART
+            if 2 * near["ordered"] > near["compared"]
+            else CONTRADICTED,
+            "why": f"in {near['ordered']} of {near['compared']} cases with σ < 1, and {far['ordered']} of"
+            f" {far['compared']} with σ ≥ 1, where all angles are near 90°",
+            "figure": "linearisation_spectra.svg",
+        },
+        {
+            "claim": "The Jacobian is ((√ᾱ)/(1−ᾱ)) Cov(x₀ | x_t), so symmetric",
+            "source": "Tweedie, for the exact denoiser",
+            "verdict": CONTRADICTED if asymmetry > 0.3 else SUPPORTED,
+            "why": f"for this network ‖J − Jᵀ‖/‖J‖ reaches {asymmetry:.2f} at training photos",
+            "figure": "linearisation_moments.svg",
+        },
+        {
+            "claim": "At a training photo the denoiser has fewer directions left than at a new one",
+            "source": "of a network that memorizes",
+            "verdict": SUPPORTED if first["t"] in lower and second["t"] in lower else IN_PART if lower else OPEN,
+            "why": f"participation ratio at t = {first['t']}: {interval(first['training']['participation'], 0)} against"
+            f" {interval(first['held-out']['participation'], 0)}; apart at t = {_listed(lower)}",
+            "figure": "linearisation_moments.svg",
+        },
+        {
+            "claim": "At training photos the denoiser is further from the linear one of its training set",
+            "source": "our covariate",
+            "verdict": SUPPORTED if n["wiener"]["further"] else CONTRADICTED if nearer else OPEN,
+            "why": f"further at t = {_listed(n['wiener']['further'])}, nearer at t = {_listed(nearer)}",
+            "figure": "linearisation_wiener.svg",
+        },
+    ]
+
+
+def _apart(training: dict[str, Any], heldout: dict[str, Any]) -> bool:
+    return bool(training["participation"]["high"] < heldout["participation"]["low"])
+
+
+def _listed(levels: list[int]) -> str:
+    return ", ".join(map(str, levels)) or "none"
 
 
 def _noise_to_signal(target: Target, t: Any) -> np.ndarray:

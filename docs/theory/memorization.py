@@ -13,6 +13,7 @@ import numpy as np
 import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, ORANGE, RED, panels, save
+from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
 from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.schedule import add_noise
 from side_jax.evidence.forecast import expected_umem, extrapolated, rarefied
@@ -50,10 +51,10 @@ def make(figures: Path, num_images: int = 256, num_steps: int = 20, permutations
         "forecast": _forecast(figures, target, photos, num_images, num_steps),
     }
     _draw_proposition(figures, features[LAYERS[0]], people)
-    return numbers | {"claims": _claims(numbers)}
+    return numbers
 
 
-def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
+def claims(n: dict[str, Any]) -> list[dict[str, str]]:
     """What the paper says, and what was found."""
     ratio, layers, forecast = n["ratio"], n["layers"], n["forecast"]
     by_person, at_random = ([layer[kind] for layer in layers] for kind in ("people", "random"))
@@ -63,14 +64,14 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
         {
             "claim": "As ε → 0 the ratio of Eq. (6) tends to Σ(‖z_i − μ_c‖² + Tr Σ_c) / Σ(‖z_i − μ‖² + Tr Σ)",
             "source": "SIDE, Theorem 1 and Eq. (50)",
-            "verdict": "supported" if ratio["gap"] < 1e-3 else "contradicted",
+            "verdict": SUPPORTED if ratio["gap"] < 1e-3 else CONTRADICTED,
             "why": f"at ε = {ratio['eps']:.0e} the largest difference over people is {ratio['gap']:.1e}",
             "figure": "memorization_ratio.svg",
         },
         {
             "claim": "That limit is at most 1 for the people in the photos",
             "source": "SIDE, Theorem 1",
-            "verdict": "contradicted" if ratio["above_one"] else "supported",
+            "verdict": CONTRADICTED if ratio["above_one"] else SUPPORTED,
             "why": f"it lies between {ratio['lowest']:.2f} and {ratio['highest']:.2f}",
             "figure": "memorization_ratio.svg",
         },
@@ -87,11 +88,7 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
         {
             "claim": "Latents with one random label are less spread than all latents",
             "source": "SIDE, Proposition 1, Eq. (4), for random labels",
-            "verdict": "supported"
-            if held > drawings / 2
-            else "contradicted"
-            if failed > drawings / 2
-            else "not significant",
+            "verdict": SUPPORTED if held > drawings / 2 else CONTRADICTED if failed > drawings / 2 else OPEN,
             "why": f"the mean over labels is significantly below 1 in {held} and above 1 in {failed} of {drawings}"
             f" drawings; {sum(each['broader'] for each in at_random)} of {sum(each['labels'] for each in at_random)}"
             " random labels are broader than all photos",
@@ -100,7 +97,7 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
         {
             "claim": "E[N_umem] = Σ_j 1 − (1 − p_j)^N_G",
             "source": "SIDE, Appendix B, Eq. (56)",
-            "verdict": "supported" if forecast["worst_z"] < WORST_Z else "contradicted",
+            "verdict": SUPPORTED if forecast["worst_z"] < WORST_Z else CONTRADICTED,
             "why": "for p uniform and Zipf and N_G from 10 to 10⁶ the largest difference from simulation is"
             f" {forecast['worst_z']:.1f} standard errors, of {forecast['comparisons']} comparisons",
             "figure": "memorization_forecast.svg",
@@ -111,8 +108,8 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
 def _over_layers(verdicts: list[str]) -> str:
     """One verdict for all layers, in the page's words."""
     if HOLDS in verdicts:
-        return "supported" if set(verdicts) == {HOLDS} else "supported in part"
-    return "contradicted" if FAILS in verdicts else "not significant"
+        return SUPPORTED if set(verdicts) == {HOLDS} else IN_PART
+    return CONTRADICTED if FAILS in verdicts else OPEN
 
 
 def _interval(estimate: dict[str, float]) -> str:

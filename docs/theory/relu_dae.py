@@ -12,14 +12,15 @@ from scipy import stats
 
 import side_jax
 from docs.theory.plotting import BLUE, GRAY, RED, panels, save
+from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, above, interval
 from side_jax.evidence.intervals import LEVEL
+from side_jax.representation.spikiness import measures
 from side_jax.theory.relu_dae import DAE, denoise, hidden_codes, monte_carlo_loss, train
 from side_jax.theory.relu_dae_solutions import blocks, generalizing, memorizing, separability, separated_loss
 
 SIGMA, LAM, HIDDEN = 0.5, 0.1, 100  # above 5 photos and below 400
 ALIGNED = 0.9
 FEW, MANY = 5, 400
-SUPPORTED, IN_PART, CONTRADICTED, OPEN = "supported", "supported in part", "contradicted", "not significant"
 
 
 class Faces(NamedTuple):
@@ -50,7 +51,7 @@ def make(figures: Path, image_size: int = 24, num_steps: int = 2_000, seeds: int
         {name: _over_seeds([run.numbers[name] for run in runs[n]]) for name in runs[n][0].numbers} for n in (FEW, MANY)
     )
     spikier = [a.numbers["l4_train"] - b.numbers["l4_train"] for a, b in zip(runs[FEW], runs[MANY], strict=True)]
-    numbers = {
+    return {
         "few_photos": FEW,
         "many_photos": MANY,
         "sigma": SIGMA,
@@ -66,10 +67,9 @@ def make(figures: Path, image_size: int = 24, num_steps: int = 2_000, seeds: int
         "spikier": _over_seeds(spikier),
         "mixing": _mixing(figures),
     }
-    return numbers | {"claims": _claims(numbers)}
 
 
-def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
+def claims(n: dict[str, Any]) -> list[dict[str, str]]:
     """What the paper says, and what was found."""
     few, many, mixing = n["few"], n["many"], n["mixing"]
     stored = few["aligned"]["low"] > many["aligned"]["high"]
@@ -95,34 +95,25 @@ def _claims(n: dict[str, Any]) -> list[dict[str, str]]:
         {
             "claim": "Codes of memorized photos are spikier than codes of generalised ones",
             "source": "seed 003",
-            "verdict": _sign(n["spikier"], 0),
+            "verdict": above(n["spikier"], 0),
             "why": f"L4/L2 of training photos is {few['l4_train']['value']:.3f} after {FEW} photos and"
-            f" {many['l4_train']['value']:.3f} after {MANY}, a difference of {_interval(n['spikier'], 3)};"
+            f" {many['l4_train']['value']:.3f} after {MANY}, a difference of {interval(n['spikier'], 3)};"
             " a one-hot code has 1",
             "figure": "relu_dae_codes.svg",
         },
         {
             "claim": "Inside one network, spikiness tells memorized photos from new ones",
             "source": "seed 003",
-            "verdict": _sign(few["auroc_std"], 0.5),
-            "why": f"after {FEW} photos the AUROC is {_interval(few['auroc_std'])} by standard deviation and"
-            f" {_interval(few['auroc_l4'])} by L4/L2",
+            "verdict": above(few["auroc_std"], 0.5),
+            "why": f"after {FEW} photos the AUROC is {interval(few['auroc_std'])} by standard deviation and"
+            f" {interval(few['auroc_l4'])} by L4/L2",
             "figure": "relu_dae_spikiness.svg",
         },
     ]
 
 
-def _sign(estimate: dict[str, float], null: float) -> str:
-    return SUPPORTED if estimate["low"] > null else CONTRADICTED if estimate["high"] < null else OPEN
-
-
-def _interval(estimate: dict[str, float], digits: int = 2) -> str:
-    value, low, high = (f"{estimate[name]:.{digits}f}" for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
-
-
 def _percent(estimate: dict[str, float]) -> str:
-    return _interval({name: 100 * value for name, value in estimate.items()}, 0) + " %"
+    return interval({name: 100 * value for name, value in estimate.items()}, 0) + " %"
 
 
 def _load(image_size: int) -> Faces:
@@ -177,9 +168,9 @@ def _codes(dae: DAE, x: np.ndarray) -> np.ndarray:
     return np.asarray(hidden_codes(dae, jnp.asarray(x, jnp.float32)))
 
 
-def _spikiness(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviation over neurons, and L4/L2, of codes [N, p]: [N] each."""
-    return codes.std(1), (codes**4).sum(1) ** 0.25 / np.linalg.norm(codes, axis=1)
+def _spikiness(codes: np.ndarray) -> np.ndarray:
+    """Standard deviation over neurons, and L4/L2, of codes [N, p]: [2, N]."""
+    return np.asarray(measures(jnp.asarray(codes, jnp.float32)), np.float64).T[:2]
 
 
 def _cosines(dae: DAE, x: np.ndarray) -> np.ndarray:

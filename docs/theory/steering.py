@@ -13,13 +13,14 @@ from scipy import stats
 import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, ORANGE, RED, panels, save
+from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
 from side_jax.artifacts import plain
 from side_jax.evidence.intervals import Estimate, mean, proportion
 from side_jax.evidence.memorized import memorized
 from side_jax.evidence.mitigation import Outcome, effect
 from side_jax.options import AuditOptions
 from side_jax.pipeline import load_split
-from side_jax.report.page import SIGNIFICANT
+from side_jax.report.wording import SIGNIFICANT
 from side_jax.representation.steering import Steering
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
@@ -31,7 +32,7 @@ _DIRECTIONS = ("steering", "random")
 def make(
     figures: Path, num_images: int = 320, num_steps: int = 50, weights: tuple[float, ...] = WEIGHTS
 ) -> dict[str, Any]:
-    """Draws steering_moves.svg and steering_mitigation.svg; returns the curves, the table and the claims."""
+    """Draws steering_moves.svg and steering_mitigation.svg; returns the curves and the table."""
     options = AuditOptions.from_config(orl.get_config())
     split, bands = load_split(options.dataset), options.extract.bands
     target, embed = side_jax.load_target("assets/orl_target"), side_jax.load_descriptor("pixel")
@@ -74,7 +75,6 @@ def make(
             "against_random": against_random,
             "rows": rows,
             "top_band": bands[-1],
-            "claims": _claims(moves["steering"], against_random, rows),
         }
     )
 
@@ -164,10 +164,9 @@ def _draw_mitigation(rows: list[dict[str, Any]], band: tuple[str, float, float],
     save(figure, path)
 
 
-def _claims(
-    moves: list[dict[str, Any]], against_random: list[dict[str, float]], rows: list[dict[str, Any]]
-) -> list[dict[str, str]]:
+def claims(n: dict[str, Any]) -> list[dict[str, str]]:
     """What the page's table says: each claim with its verdict by the numbers."""
+    moves, against_random, rows = n["moves"]["steering"], n["against_random"], n["rows"]
     moved = [row for row in moves if row["weight"]]
     further = [row["weight"] for row in moved if row["p"] < SIGNIFICANT and row["difference"] > 0]
     less = [row["weight"] for row in moved if row["p"] < SIGNIFICANT and row["difference"] < 0]
@@ -179,7 +178,7 @@ def _claims(
     return [
         {
             "claim": "Steered, memorized images are brittle, and others change smoothly",
-            "source": "003",
+            "source": "seed 003",
             "verdict": _verdict(further, less, moved),
             "why": f"memorized images move further than others at {_listed(further)}, less at {_listed(less)}",
             "figure": "steering_moves.svg",
@@ -193,7 +192,7 @@ def _claims(
         },
         {
             "claim": "Steering away makes fewer images memorized",
-            "source": "003",
+            "source": "seed 003",
             "verdict": _verdict(fewer, more, away),
             "why": f"fewer at {_listed(fewer)}, more at {_listed(more)}; the images are significantly further from"
             f" held-out photos (KID) at {_listed(worse)}, nearer at {_listed(nearer)}",
@@ -213,10 +212,10 @@ def _changed(rows: list[dict[str, Any]], quantity: str) -> tuple[list[float], li
 
 def _verdict(for_it: list[float], against: list[float], tested: list[Any]) -> str:
     if len(for_it) == len(tested):
-        return "supported"
+        return SUPPORTED
     if for_it:
-        return "supported in part"
-    return "contradicted" if against else "not significant"
+        return IN_PART
+    return CONTRADICTED if against else OPEN
 
 
 def _listed(weights: list[float]) -> str:

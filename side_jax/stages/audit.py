@@ -129,7 +129,8 @@ def check(audit: Audit) -> None:
         _check_training_images(target, audit.split, options.target.path)
     check_num_steps(options, schedule)
     check_detect_timesteps(options, schedule)
-    layers = options.detect.layers + options.steer.layers
+    layers = options.detect.layers if options.detect.num_images else ()
+    layers += options.steer.layers if options.steer.weights else ()
     if layers:
         abstract = unet_variables(unet, (dataset.image_size, dataset.image_size, dataset.channels))["params"]
         check_layers(Target(unet, abstract, schedule), layers)

@@ -1,9 +1,6 @@
-import jinja2
 import numpy as np
-import pytest
 
 from docs.theory import steering
-from docs.theory.__main__ import HERE
 from side_jax.representation.steering import Steering
 
 
@@ -27,17 +24,3 @@ def test_verdicts_follow_the_significant_changes():
     assert steering._verdict([-2.0, -1.0, 1.0], [], rows) == "supported"
     assert steering._verdict([], [1.0], rows) == "contradicted"
     assert steering._verdict([], [], rows) == "not significant"
-
-
-@pytest.mark.slow
-def test_chapter_is_made_and_rendered(tmp_path):
-    made = steering.make(tmp_path, num_images=40, num_steps=10, weights=(-2.0, 2.0))
-    assert [row["weight"] for row in made["rows"]] == [-2, 0, 2]
-    assert made["rows"][1]["kid"]["change"]["p"] == 1
-    for claim in made["claims"]:
-        assert (tmp_path / claim["figure"]).exists()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    text = environment.get_template("steering.md.j2").render(n=made)
-    assert all(claim["why"] in text for claim in made["claims"])

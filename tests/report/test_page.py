@@ -65,6 +65,7 @@ FACTS = {
         "seed": 0,
         "synthesize": {"num_images": 8},
         "classifier": {"arch": "resnet10_tiny", "guide": "time_dependent"},
+        "detect": {"wiener": False},
     },
     "provenance": {"versions": {"side_jax": "0"}, "config_hash": "abc", "commit": None},
     "stages": {
