@@ -12,7 +12,10 @@ from tests.test_pipeline import assert_same_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.optax]
 # Stage, and seconds from its begin to the signal: while it loads and compiles, and, on most machines, in its batches.
-MOMENTS = (("target", 5), ("synthesize", 0), ("label", 3), ("distill", 0), ("extract", 0), ("extract", 4))
+MOMENTS = (
+    *(("target", 5), ("synthesize", 0), ("label", 3), ("distill", 0)),
+    *(("extract", 0), ("extract", 4), ("detect", 3), ("steer", 0)),
+)
 
 
 def test_preempted_runs_exit_0_in_time_and_resume_to_the_same_results(tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
+from side_jax import preemption
 from side_jax.diffusion.ddim import to_float
 from side_jax.models.unet import UNet
 from side_jax.precision import compute_dtype
@@ -141,6 +142,7 @@ class Probe:
         classes = np.zeros(len(images), np.int32) if classes is None else classes
         found = []
         for start in range(0, len(images), self._batch_size):
+            preemption.check()
             size = min(self._batch_size, len(images) - start)
             # The last batch is filled up with its last image, so that one program serves all batches.
             rows = np.pad(np.arange(start, start + size), (0, self._batch_size - size), mode="edge")
