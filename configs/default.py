@@ -119,7 +119,7 @@ def get_config() -> ConfigDict:
     # Do extracted images look memorized from inside too? (seed 003; after extract)
     config.detect = ConfigDict(
         {
-            "num_images": 1_000,  # of every λ, at most; 0: no detect stage
+            "num_images": 1_000,  # of every λ, at most, half of them memorized if there are so many; 0: no detect stage
             "layers": (),  # by diffusers' names; empty: the hidden layer of every ResNet block of the decoder
             "timesteps": (10,),  # noise levels; of several, as of layers, the best is chosen on half of the images
             "num_noises": 3,  # draws of the noise per image and level

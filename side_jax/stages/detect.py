@@ -68,22 +68,24 @@ def detect(audit: Audit) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Labels:
-    """Which images of each λ count as memorized.
+    """Which images of each λ are looked at, and which of them count as memorized.
 
     Attributes:
+      indices: λ -> of the images, ascending, int [N].
       positive: λ -> bool [N].
       clear: λ -> bool [N]. Not clear is a copy of a photo that no held-out one is paired with, as only images matched
         with the paired photos are calibrated.
-      facts: threshold, and whether held-out photos calibrate it.
+      facts: threshold, whether held-out photos calibrate it, and how many images of the smallest λ are memorized.
     """
 
+    indices: dict[float, np.ndarray]
     positive: dict[float, np.ndarray]
     clear: dict[float, np.ndarray]
     facts: dict[str, Any]
 
 
 def _label(audit: Audit, count: int) -> tuple[_Labels, dict[float, np.ndarray]]:
-    """Labels of the first `count` images of every λ, and their best scores with training photos.
+    """Labels of at most `count` images of every λ, and their best scores with training photos.
 
     One threshold serves all λ, from the held-out scores of all images of the smallest: what counts as a copy is a
     property of two photos, and guided images, which look less like photos, would only lower it.
@@ -94,15 +96,28 @@ def _label(audit: Audit, count: int) -> tuple[_Labels, dict[float, np.ndarray]]:
     paired, heldout = columns[smallest]["paired_"], columns[smallest]["heldout_"]
     calibrated = paired is not None and heldout is not None
     threshold = memorized(paired, heldout)[1] if calibrated else np.nextafter(low, 0)  # a score of `low` is in its band
-    positive, clear, best = {}, {}, {}
-    for scale, found in columns.items():
-        train = found[""]
-        reached = found["paired_"] if calibrated else train
-        positive[scale] = (reached > threshold)[:count]
-        clear[scale] = positive[scale] | (train <= threshold)[:count]
-        best[scale] = train[:count]
     facts = {"threshold": float(threshold) if calibrated else low, "calibrated": calibrated, "scale": smallest}
-    return _Labels(positive, clear, facts), best
+    labels, best = _Labels({}, {}, {}, facts), {}
+    for scale, found in columns.items():
+        positive = (found["paired_"] if calibrated else found[""]) > threshold
+        clear = positive | (found[""] <= threshold)
+        chosen = _choose(positive, clear, count)
+        labels.indices[scale], best[scale] = chosen, found[""][chosen]
+        labels.positive[scale], labels.clear[scale] = positive[chosen], clear[chosen]
+        if scale == smallest:
+            facts |= {"images": len(positive), "memorized": int(positive.sum()), "ambiguous": int((~clear).sum())}
+    return labels, best
+
+
+def _choose(positive: np.ndarray, clear: np.ndarray, count: int) -> np.ndarray:
+    """All images if they are at most `count`; else the first memorized ones, up to half of it, and others.
+
+    Copies may be one in a thousand. Neither AUROC nor TPR at an FPR depends on how many there are of each kind.
+    """
+    if len(positive) <= count:
+        return np.arange(len(positive))
+    copies = np.flatnonzero(positive)[: count // 2]
+    return np.sort(np.concatenate([copies, np.flatnonzero(clear & ~positive)[: count - len(copies)]]))
 
 
 def _best_scores(audit: Audit, scale: float) -> dict[str, Any]:
@@ -123,13 +138,12 @@ def _generated(
     options, seed = audit.options.detect, audit.options.seed
     count = min(options.num_images, audit.options.extract.num_images)
     labels, best = _label(audit, count)
-    indices = np.arange(count)
-    classes = generation_classes(target, stage_key(seed, "extract"), indices)
     probe = Probe(target, Forward(layers), stage_key(seed, "detect"), batch_size, precision=audit.options.precision)
     linear = _linear_probe(audit, target, batch_size) if options.wiener else None
     found: dict[float, dict[str, dict[str, np.ndarray]]] = {}
     tables, draws = [], None
-    for scale in audit.options.extract.scales:
+    for scale, indices in labels.indices.items():
+        classes = generation_classes(target, stage_key(seed, "extract"), indices)
         images = generated_images(audit, scale, indices, best[scale].astype(np.float32))
         spiky = measure_spikiness(probe, layers, images, indices, options.timesteps, options.num_noises, classes)
         contrast = images.std((1, 2, 3), dtype=np.float64)
@@ -139,7 +153,7 @@ def _generated(
         if scale == labels.facts["scale"]:
             draws = spiky.measure(HEADLINE)
         positive = pa.array(labels.positive[scale], mask=~labels.clear[scale])
-        columns = {"scale": np.full(count, scale), "index": indices, "memorized": positive}
+        columns = {"scale": np.full(len(indices), scale), "index": indices, "memorized": positive}
         tables.append(pa.table(columns | _columns(found[scale])))
     _write(pa.concat_tables(tables), audit.folder("detect") / SCORES)
     assert draws is not None
@@ -187,20 +201,20 @@ def _compare_generated(
     """
     smallest = labels.facts["scale"]
     clear = labels.clear[smallest]
-    indices = np.flatnonzero(clear)
+    indices = labels.indices[smallest][clear]
     here = {name: {key: s[clear] for key, s in choices.items()} for name, choices in found[smallest].items()}
     summary = detectors.compare(here, labels.positive[smallest][clear], indices, _GENERATED_FPRS)
-    summary |= {"ambiguous": int((~clear).sum()), "draws": [], "scales": []}
+    summary |= {"draws": [], "scales": []}
     if summary["too_few"]:
         return summary
     chosen = summary["rows"][0]["chosen"]
     place = list(found[smallest][HEADLINE]).index(chosen)
-    odd = indices[indices % 2 == 1]
-    by_draw = draws.reshape(len(draws), -1, draws.shape[-1])[odd, place]
-    summary["draws"] = detectors.aurocs(list(by_draw.T), labels.positive[smallest][odd])
-    rows = {scale: np.flatnonzero(labels.clear[scale] & (np.arange(len(clear)) % 2 == 1)) for scale in found}
-    scores = {scale: np.asarray(found[scale][HEADLINE][chosen], np.float64)[rows[scale]] for scale in found}
-    positive = {scale: labels.positive[scale][rows[scale]] for scale in found}
+    odd = {scale: labels.clear[scale] & (labels.indices[scale] % 2 == 1) for scale in found}
+    by_draw = draws.reshape(len(draws), -1, draws.shape[-1])[odd[smallest], place]
+    summary["draws"] = detectors.aurocs(list(by_draw.T), labels.positive[smallest][odd[smallest]])
+    scores = {scale: np.asarray(found[scale][HEADLINE][chosen], np.float64)[odd[scale]] for scale in found}
+    positive = {scale: labels.positive[scale][odd[scale]] for scale in found}
+    rows = {scale: labels.indices[scale][odd[scale]] for scale in found}
     summary["scales"] = [_scale_row(scale, scores[scale], positive[scale]) for scale in found]
     if len(found) > 1:
         together = [np.concatenate([part[scale] for scale in found]) for part in (scores, positive, rows)]

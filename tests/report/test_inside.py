@@ -22,7 +22,8 @@ def found(strength=3.0, contrast=0.0, calibrated=True, photos=True, few=False):
         "contrast": {"high": noise[2] + contrast * positive},
     }
     generated = detectors.compare(scores, positive, np.arange(240), (0.01,))
-    generated |= {"threshold": 0.974, "calibrated": calibrated, "scale": 0.0, "ambiguous": 3, "draws": [0.7, 0.8]}
+    generated |= {"threshold": 0.974, "calibrated": calibrated, "scale": 0.0, "draws": [0.7, 0.8]}
+    generated |= {"images": 5_000, "memorized": 7, "ambiguous": 3}
     row = {"scale": 5.0, "positives": 2, "negatives": 98, "too_few": "2 positives and 98 negatives"}
     generated["scales"] = [] if few else [row, {"scale": None, "too_few": None} | row | generated["rows"][0]]
     members = {"too_few": "no photos were held out", "positives": 0, "negatives": 0, "rows": []}
@@ -47,6 +48,7 @@ def test_page_shows_every_detector_with_its_interval_and_the_curves():
         assert f"{row['auroc']['value']:.3f} [{row['auroc']['low']:.3f}, {row['auroc']['high']:.3f}]" in text
     assert "AUROC of each draw of the noise alone: 0.700, 0.800." in text
     assert "3 images resemble training photos outside the paired ones" in text
+    assert "Of the 5000 images of this λ 7 are memorized" in text
     assert "TPR at 0.1 % FPR" in text
     assert re.search(r"<td>5</td><td>2</td><td>98</td><td colspan=.2.>2 positives and 98 negatives</td>", text)
 

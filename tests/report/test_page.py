@@ -65,7 +65,7 @@ FACTS = {
         "seed": 0,
         "synthesize": {"num_images": 8},
         "classifier": {"arch": "resnet10_tiny", "guide": "time_dependent"},
-        "detect": {"wiener": False},
+        "detect": {"wiener": False, "num_images": 1_000},
     },
     "provenance": {"versions": {"side_jax": "0"}, "config_hash": "abc", "commit": None},
     "stages": {
