@@ -62,7 +62,7 @@ def claims(n: dict[str, Any]) -> list[dict[str, str]]:
             "source": "seed 004, read as a statement on DDIM",
             "verdict": SUPPORTED if ddim["share"] > COLLAPSED else CONTRADICTED,
             "why": f"with {n['chains']['steps']} DDIM steps the first eigenvector has {ddim['share']:.3f} of energy:"
-            " they are samples of N(μ, Σ), as the reviewers say",
+            " the samples tend to N(μ, Σ), as the reviewers say",
             "figure": "linear_diffusion_chains.svg",
         },
         {

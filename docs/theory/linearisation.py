@@ -74,8 +74,8 @@ def claims(n: dict[str, Any]) -> list[dict[str, str]]:
             "figure": "linearisation_spectra.svg",
         },
         {
-            "claim": "The Jacobian is ((√ᾱ)/(1−ᾱ)) Cov(x₀ | x_t), so symmetric",
-            "source": "Tweedie, for the exact denoiser",
+            "claim": "The network's Jacobian is a covariance, and so symmetric",
+            "source": "Tweedie, of the exact denoiser",
             "verdict": CONTRADICTED if asymmetry > 0.3 else SUPPORTED,
             "why": f"for this network ‖J − Jᵀ‖/‖J‖ reaches {asymmetry:.2f} at training photos",
             "figure": "linearisation_moments.svg",
