@@ -66,7 +66,12 @@ def main() -> int:
         known = read_json(stored) if stored.exists() else {}  # kept chapter by chapter: a run may be interrupted
         write_json(stored, known | {chapter: numbers})
         print(f"{chapter}: {time.perf_counter() - started:.0f} s", flush=True)
-    PAGE.write_text(render(read_json(stored)), encoding="utf-8")
+    numbers = read_json(stored)
+    missing = [chapter for chapter in CHAPTERS if chapter not in numbers]
+    if missing:
+        print(f"no page yet: --only {' '.join(missing)} makes what it lacks")
+        return 0
+    PAGE.write_text(render(numbers), encoding="utf-8")
     print(PAGE)
     return 0
 
