@@ -22,9 +22,10 @@ from side_jax.code_hash import code_hashes
 from side_jax.distributed import agree, barrier, is_primary, leave, once
 from side_jax.images import ImageSet, load_images
 from side_jax.lock import workdir_lock
-from side_jax.options import AuditOptions, DatasetOptions
+from side_jax.options import AuditOptions
 from side_jax.provenance import provenance, resolved
 from side_jax.splitting import Split, near_duplicate_groups, split_images
+from side_jax.stage_options import DatasetOptions
 from side_jax.stages.audit import Audit, check
 from side_jax.stages.detect import detect, detect_request, detect_spec
 from side_jax.stages.extract import extract, extract_request, extract_spec

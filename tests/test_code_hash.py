@@ -6,7 +6,18 @@ from side_jax.pipeline import STAGES
 # Decides nothing that a spec does not hold: reading images and options, files, order, what is shown, comparisons after.
 BOOKKEEPING = {
     *("__init__", "arrays", "artifacts", "batch_size", "code_hash", "distributed", "fields", "images", "lock"),
-    *("options", "pipeline", "preemption", "progress", "provenance", "scalars", "splitting", "status", "tfds_images"),
+    *(
+        "options",
+        "pipeline",
+        "preemption",
+        "progress",
+        "provenance",
+        "scalars",
+        "splitting",
+        "stage_options",
+        "status",
+        "tfds_images",
+    ),
     *("stages.__init__", "stages.audit", "stages.inside", "stages.pictures", "stages.report", "interop.__init__"),
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
     *("evidence.__init__", "evidence.null", "evidence.summary"),

@@ -1,7 +1,8 @@
 import pytest
 
 from configs import default, orl, smoke
-from side_jax.options import AuditOptions, check_bands
+from side_jax.options import AuditOptions
+from side_jax.stage_options import check_bands
 
 
 @pytest.mark.parametrize("config", [default, orl, smoke])

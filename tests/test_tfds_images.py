@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from side_jax.images import decode, load_images
-from side_jax.options import DatasetOptions
 from side_jax.pipeline import load_split
+from side_jax.stage_options import DatasetOptions
 
 FORMATS = ("array_record", "tfrecord")  # with random access, and without
 SIZES = ((20, 16), (9, 31), (8, 8))
