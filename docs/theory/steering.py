@@ -139,8 +139,8 @@ def _draw_moves(moves: dict[str, list[dict[str, Any]]], path: Path) -> None:
     for axis in (left, right):
         axis.axvline(0, color=GRAY, linewidth=0.6)
         axis.set_xlabel("α (below 0: away from memorized)")
-    left.set(ylabel="1 − correlation with the unsteered image")
-    right.set(ylabel="% with the same nearest training photo", ylim=(0, 103))
+    left.set(ylabel="1 − correlation with unsteered")
+    right.set(ylabel="same nearest photo, %", ylim=(0, 103))
     figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=2)
     save(figure, path)
 
