@@ -12,7 +12,7 @@ import numpy as np
 
 import side_jax
 from docs.theory.plotting import BLUE, GRAY, GREEN, ORANGE, RED, panels, save
-from docs.theory.verdicts import CONTRADICTED, IN_PART, SUPPORTED, interval, tested
+from docs.theory.verdicts import IN_PART, OPEN, SUPPORTED, interval, tested
 from side_jax.evidence import detectors, ranking
 from side_jax.evidence.memorized import memorized
 from side_jax.representation.spikiness import MEASURES, Spikiness, spikiness
@@ -96,14 +96,14 @@ def claims(n: dict[str, Any]) -> list[dict[str, str]]:
             },
         ]
     if n["controls"]:
-        small, *_, large = sorted(n["controls"], key=lambda target: target["num_train"])
+        by_size = sorted(n["controls"], key=lambda target: target["num_train"])
+        found_l4 = ", ".join(f"{target['l4_l2']:.3f} after {target['num_train']}" for target in by_size)
         found.append(
             {
                 "claim": "A network trained on few images has the spikier representation",
                 "source": "seed 003",
-                "verdict": IN_PART if small["l4_l2"] > large["l4_l2"] else CONTRADICTED,
-                "why": f"mean L4/L2 is {small['l4_l2']:.3f} after {small['num_train']} photos and {large['l4_l2']:.3f}"
-                f" after {large['num_train']}; one training of each, so no interval",
+                "verdict": OPEN,  # a network is the unit here, and there is one of each
+                "why": f"mean L4/L2 is {found_l4} photos; one training of each",
                 "figure": "detection_controls.svg",
             }
         )
