@@ -277,6 +277,7 @@ def test_one_step_of_the_orl_config(tmp_path):
     for train in (config.labels.train, config.classifier.train):
         train.update({"num_steps": 1, "batch_size": 4, "warmup_steps": 0})
     config.extract.update({"scales": (0.0, 5.0), "num_images": 4, "num_steps": 1, "batch_size": 4})
+    config.steer.window = (0.0, 1.0)
     workdir = pipeline.run(config, tmp_path / "run")
     assert (workdir / "report.html").stat().length > 10_000
 

@@ -345,7 +345,7 @@ def test_status_says_where_every_stage_stands(copy):
     states = dict(re.split("  +", line, maxsplit=1) for line in lines[2:])
     assert list(states) == [
         *("target", "synthesize", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
-        *("extract", "extract (ol_ti)", "steer", "report"),
+        *("extract", "extract (ol_ti)", "detect", "steer", "report"),
     ]
     for name in ("target", "synthesize", "label", "label (ol_ti)", "distill", "extract"):
         assert re.fullmatch(r"complete, \d{4}-\d\d-\d\dT\S+, in \d+ s", states[name]), name
