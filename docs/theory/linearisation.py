@@ -70,7 +70,7 @@ def claims(n: dict[str, Any]) -> list[dict[str, str]]:
             if 2 * near["ordered"] > near["compared"]
             else CONTRADICTED,
             "why": f"in {near['ordered']} of {near['compared']} cases with σ < 1, and {far['ordered']} of"
-            f" {far['compared']} with σ ≥ 1, where all angles are near 90°",
+            f" {far['compared']} with σ ≥ 1",
             "figure": "linearisation_spectra.svg",
         },
         {

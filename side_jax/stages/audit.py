@@ -53,6 +53,10 @@ class Audit:
             for name, options in rows.items()
         }
 
+    def main(self) -> "Audit":
+        """The audit of the main method."""
+        return next(iter(self.methods().values()))
+
     @property
     def guided(self) -> bool:
         """Does any method need a guide?"""

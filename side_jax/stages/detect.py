@@ -39,19 +39,14 @@ def detect_spec(audit: Audit) -> dict[str, Any]:
 
 def detect_request(audit: Audit) -> dict[str, Any]:
     """How much; and the band that says what is memorized where nothing is held out."""
-    extract = main_audit(audit).options.extract
+    extract = audit.main().options.extract
     count = min(audit.options.detect.num_images, extract.num_images)
     return {"scales": extract.scales, "num_images": count, "sweep": extract.num_images, "band": extract.bands[-1]}
 
 
-def main_audit(audit: Audit) -> Audit:
-    """The audit's main method."""
-    return next(iter(audit.methods().values()))
-
-
 def detect(audit: Audit) -> dict[str, Any]:
     """Scores generated images and photos; writes both tables and returns what they say."""
-    main, target = main_audit(audit), load_target(audit.workdir)
+    main, target = audit.main(), load_target(audit.workdir)
     layers = audit.options.detect.layers or decoder_layers(target)
     device_batch = read_json(main.folder("extract") / MANIFEST)["facts"]["device_batch"]
     batch_size = device_batch * jax.local_device_count()

@@ -54,7 +54,7 @@ def steer(audit: Audit) -> dict[str, Any]:
       What the report shows: a row of `effect` for every weight, 0 included; or, where there is nothing to steer by,
       the reason in words.
     """
-    audit = next(iter(audit.methods().values()))  # the one that has λ = 0
+    audit = audit.main()  # the one that has λ = 0
     if not len(audit.split.heldout):
         return {"reason": "Without held-out photos nothing says which images are memorized: there is no direction."}
     table, limit = read_scale(audit, 0.0), audit.options.steer.num_images
