@@ -35,7 +35,7 @@ def synthesize_spec(audit: Audit) -> dict[str, Any]:
     """Batch size changes no image."""
     options = audit.options.synthesize
     spec = {"num_images": options.num_images, "num_steps": options.num_steps, "seed": audit.options.seed}
-    return spec | precision_spec(audit)
+    return spec | precision_spec(audit) | {"clip": audit.options.sampler.clip}
 
 
 def synthesize(audit: Audit) -> dict[str, Any]:
@@ -43,11 +43,12 @@ def synthesize(audit: Audit) -> dict[str, Any]:
     options = audit.options.synthesize
     target = load_target(audit.workdir)
     key = stage_key(audit.options.seed, "synthesize")
-    sampler = Sampler(target, key, options.num_steps, precision=audit.options.precision)
+    clip, precision = audit.options.sampler.clip, audit.options.precision
+    sampler = Sampler(target, key, options.num_steps, precision=precision, clip=clip)
     rows = resolve(
         options.batch_size,
         lambda size: sampler.lower(size, 0.0),
-        sampler.program(0.0)[0],
+        sampler.signature(0.0),
         options.num_images,
         sampler.mesh,
         "synthesize",

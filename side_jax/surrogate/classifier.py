@@ -1,39 +1,57 @@
-"""The guide: a trained classifier p^t(y | x_t), or p(y | x) in its place ("TI", Table 1)."""
+"""A trained classifier as the guide: p^t(y | x_t), or p(y | x) in its place ("TI", Table 1)."""
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 from etils import epath
+from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
 from side_jax.artifacts import MANIFEST, absolute, read_json
 from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.surrogate.guide import autodiff_gradient
 
 PARAMS = "params"  # folder of the final variables, an Orbax checkpoint
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class Classifier:
-    """A network and its variables, batch statistics frozen.
+    """A network and its variables, batch statistics frozen: a pytree.
 
     Attributes:
       net: the architecture; `net.num_classes` is K.
       variables: {"params": …, "batch_stats": …}.
+      dtype: of the network, backwards too; logits and the gradient by x_t are float32.
     """
 
-    net: ResNet
+    net: ResNet = flax.struct.field(pytree_node=False)
     variables: Any
+    dtype: DTypeLike = flax.struct.field(pytree_node=False, default=jnp.float32)
 
-    def log_prob(self, x_t: jax.Array, t: jax.Array, dtype: DTypeLike = jnp.float32) -> jax.Array:
-        """log p^t(y | x_t): float32 [N, H, W, C] in about [−1, 1], int32 [N] -> float32 [N, K].
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.net.num_classes
 
-        The network runs in `dtype`, backwards too; logits and the gradient by x_t are float32.
-        """
-        logits: Any = self.net.apply(self.variables, jnp.asarray(x_t, dtype), t)
+    def in_dtype(self, dtype: DTypeLike) -> "Classifier":
+        """The same network, running in `dtype`."""
+        return Classifier(self.net, self.variables, dtype)
+
+    def layout(self) -> "Classifier":
+        """As `Guide.layout`: all of it on every device."""
+        return jax.tree.map(lambda _: PartitionSpec(), self)
+
+    def log_prob(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
+        """log p^t(y | x_t): float32 [N, H, W, C] in about [−1, 1], int32 [N] -> float32 [N, K]."""
+        logits: Any = self.net.apply(self.variables, jnp.asarray(x_t, self.dtype), t)
         return nn.log_softmax(logits, axis=-1)
+
+    def gradient(self, x_t: jax.Array, t: jax.Array, labels: jax.Array) -> jax.Array:
+        """∇_{x_t} log p^t(y = c | x_t), as `Guide.gradient`: by reverse mode."""
+        return autodiff_gradient(self.log_prob, x_t, t, labels)
 
 
 def save_variables(directory: epath.Path, variables: Any) -> None:

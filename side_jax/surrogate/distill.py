@@ -9,9 +9,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.sample import to_float
 from side_jax.diffusion.objective import sample_timesteps
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.process import Process
 from side_jax.models.resnet import ResNet
 from side_jax.surrogate.classifier import Classifier
 from side_jax.training import LossFn, random_flip
@@ -23,7 +23,7 @@ def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[A
     return (p * (log_p - log_q)).sum(-1)
 
 
-def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
+def distill_loss(net: ResNet, process: Process, flip: bool) -> LossFn:
     """What a guide learns, on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
 
     D_KL(p(y|x) ‖ p^t(y|x_t)) with t uniform, Eq. (11); for hard targets that is the cross-entropy. A time-independent
@@ -36,8 +36,8 @@ def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
         x = random_flip(flip_key, x) if flip else x
         t = None
         if net.time_conditioned:
-            t = sample_timesteps(t_key, x.shape[0], len(alpha_bar))
-            x = add_noise(x, jax.random.normal(eps_key, x.shape), jnp.asarray(alpha_bar)[t])
+            t = sample_timesteps(t_key, x.shape[0], len(process.alpha_bar))
+            x = process.add_noise(x, jax.random.normal(eps_key, x.shape), t)
         logits, updated = net.apply({"params": params, **model_state}, x, t, train=True, mutable=["batch_stats"])
         target = batch["target"]
         hard = jnp.issubdtype(target.dtype, jnp.integer)
@@ -55,7 +55,7 @@ def agreement_by_noise(
     student: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
-    alpha_bar: np.ndarray,
+    process: Process,
     timesteps: tuple[int, ...],
     key: jax.Array,
 ) -> dict[int, float]:
@@ -65,7 +65,7 @@ def agreement_by_noise(
       student: p^t(y | x_t), or a time-independent p(y | x) to be shown x_t.
       images: uint8 [N, H, W, C].
       labels: the top class of each, int32 [N].
-      alpha_bar: [T].
+      process: α and σ.
       timesteps: noise levels to look at.
       key: of the noise, the same at every level.
     """
@@ -73,7 +73,7 @@ def agreement_by_noise(
     @jax.jit
     def agreement(variables: Any, x: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
         t = jnp.full(x.shape[:1], t)
-        x_t = add_noise(x, eps, jnp.asarray(alpha_bar)[t])
+        x_t = process.add_noise(x, eps, t)
         top = Classifier(student.net, variables).log_prob(x_t, t).argmax(-1)
         return (top == jnp.asarray(labels)).mean()
 
