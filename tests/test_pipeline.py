@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -66,7 +68,7 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "synthetic/images.zarr",
         "labels/labels.npz",
         "classifier/manifest.json",
-        "classifier/params",
+        "classifier/variables.safetensors",
         "extract/train_descriptors.zarr",
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
@@ -121,8 +123,13 @@ def remove(path):
 INTERRUPTED = {
     "target": ["target/manifest.json", "target/diffusers", "target/checkpoints/3"],
     "synthesize": ["synthetic/manifest.json"],
-    "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
-    "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
+    "label": [
+        "labels/manifest.json",
+        "labels/labels.npz",
+        "labels/teacher/variables.safetensors",
+        "labels/teacher/checkpoints/3",
+    ],
+    "distill": ["classifier/manifest.json", "classifier/variables.safetensors", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
     "detect": ["detect/manifest.json", "detect/membership.parquet"],
     "steer": ["steer/manifest.json"],
@@ -257,6 +264,23 @@ def test_time_independent_guide_is_the_teacher(copy):
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
     for ours, theirs in zip(jax.tree.leaves(guide), jax.tree.leaves(teacher), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_stages_that_the_primary_does_alone_wait_for_no_other_process(copy, monkeypatch):
+    """With images to be generated again, for which they need target and guide."""
+
+    def never(*arguments, **options):
+        raise AssertionError("waits for the other processes")
+
+    audit = pipeline.prepare(smoke_config(**{"extract.save_images": "none"}), copy)
+    monkeypatch.setattr(jax, "process_count", lambda *_: 2)
+    monkeypatch.setattr(multihost, "sync_global_processes", never)
+    for name in ("process_allgather", "broadcast_one_to_all", "sync_global_devices"):
+        monkeypatch.setattr(multihost_utils, name, never)
+    alone = [stage for stage in pipeline.STAGES if stage.alone]
+    assert [stage.name for stage in alone] == ["detect", "steer", "report"]
+    for stage in alone:
+        assert stage.run(audit), stage.name
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):

@@ -195,6 +195,14 @@ def _check_training_images(target: Target, split: Split, path: str) -> None:
         )
 
 
+def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
+    """Equally many training and held-out images, at random by the split's seed: positions, ascending."""
+    num_train, num_heldout = len(audit.split.train), len(audit.split.heldout)
+    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
+    size = min(num_train, num_heldout)
+    return np.sort(rng.permutation(num_train)[:size]), np.sort(rng.permutation(num_heldout)[:size])
+
+
 def data_print(images: ImageSet) -> str:
     """Fingerprint of a set: ids and pixels."""
     return fingerprint([images.ids, images.hashes])

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
 from side_jax.artifacts import MANIFEST, AuditError, read_json
 from side_jax.batch_size import resolve
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.distributed import barrier, broadcast, is_primary, once
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import count_damaged, covered, drop_damaged, read_parts, scale_folder
@@ -22,8 +23,8 @@ from side_jax.extraction.sweep import Sweep
 from side_jax.progress import Progress
 from side_jax.sampling import Sampler
 from side_jax.sharding import data_mesh, local_mesh, replicate, stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec
-from side_jax.surrogate.classifier import read_classifier
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, paired_positions, precision_spec
+from side_jax.surrogate.stored import read_guide
 
 _REFERENCE_SHARE = 1 / 4  # of a device's memory may be references; more, and they are split over all devices
 
@@ -38,6 +39,7 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
         | precision_spec(audit)
         | {
             "seed": audit.options.seed,
+            "clip": audit.options.sampler.clip,
             "lowest_score": options.bands[0][1],
             "split_seed": audit.options.dataset.split_seed,
             "train": data_print(audit.split.train),
@@ -51,21 +53,15 @@ def extract_request(audit: Audit) -> dict[str, Any]:
     return {"scales": audit.options.extract.scales, "num_images": audit.options.extract.num_images}
 
 
-def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None) -> Sampler:
+def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None, sharded: bool = False) -> Sampler:
     """Image n at any λ, as the sweep generates it; on the devices of this process unless told otherwise."""
-    options = audit.options.extract
-    guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
-    key = stage_key(audit.options.seed, "extract")
-    target, precision = load_target(audit.workdir), audit.options.precision
-    return Sampler(target, key, options.num_steps, options.eta, batch_size, guide, mesh, precision)
-
-
-def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
-    """Equally many training and held-out images, at random by the split's seed: positions, ascending."""
-    num_train, num_heldout = len(audit.split.train), len(audit.split.heldout)
-    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
-    size = min(num_train, num_heldout)
-    return np.sort(rng.permutation(num_train)[:size]), np.sort(rng.permutation(num_heldout)[:size])
+    options, mesh = audit.options.extract, mesh or local_mesh()
+    guide = None
+    if max(options.scales) > 0:
+        guide = read_guide(audit.folder("classifier"), audit.workdir, mesh, sharded)
+    key, solver = stage_key(audit.options.seed, "extract"), DDIM(options.eta)
+    target, precision, clip = load_target(audit.workdir), audit.options.precision, audit.options.sampler.clip
+    return Sampler(target, key, options.num_steps, solver, batch_size, guide, mesh, precision, None, clip)
 
 
 def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:
@@ -129,7 +125,7 @@ def extract(audit: Audit) -> dict[str, Any]:
     missing, damaged = _prepare(audit, embed)
     sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
     mesh = data_mesh() if sharded else local_mesh()
-    sampler = make_sampler(audit, 1, mesh)
+    sampler = make_sampler(audit, 1, mesh, sharded)
 
     def store(scale: float) -> ImageStore:
         return image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size)

@@ -6,15 +6,20 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
+from flax import traverse_util
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
-from side_jax.artifacts import MANIFEST, absolute, read_json
-from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.artifacts import AuditError, write_bytes
+from side_jax.distributed import once
+from side_jax.models.resnet import ResNet
 from side_jax.surrogate.guide import autodiff_gradient
 
-PARAMS = "params"  # folder of the final variables, an Orbax checkpoint
+VARIABLES = "variables.safetensors"  # names are paths in the tree: params/conv1/kernel
 
 
 @flax.struct.dataclass
@@ -55,43 +60,22 @@ class Classifier:
 
 
 def save_variables(directory: epath.Path, variables: Any) -> None:
-    """Writes variables as an Orbax checkpoint, atomically; replaces what is there."""
-    import orbax.checkpoint as ocp
+    """Writes variables as one safetensors file, atomically; replaces what is there.
 
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(absolute(directory / PARAMS), variables, force=True)
+    To be called by all processes: the primary writes, and the others wait for it.
+    """
+    arrays = {name: np.asarray(leaf) for name, leaf in traverse_util.flatten_dict(variables, sep="/").items()}
+    once(f"{directory.name}: variables", lambda: write_bytes(directory / VARIABLES, save(arrays)))
 
 
 def load_variables(directory: epath.Path) -> Any:
-    """Reads what `save_variables` wrote, on any number of devices, as NumPy arrays."""
-    import numpy as np
-    import orbax.checkpoint as ocp
-
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.metadata(absolute(directory / PARAMS)).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore(absolute(directory / PARAMS), ocp.args.PyTreeRestore(restore_args=as_numpy))
-
-
-def load_classifier(workdir: epath.PathLike) -> Classifier:
-    """The guide that the distill stage of an audit made; with `methods`, that of the main one.
-
-    Args:
-      workdir: the audit's workdir.
+    """Reads what `save_variables` wrote, as NumPy arrays. Waits for no other process: one may read alone.
 
     Raises:
-      ValueError: if that stage is not complete there.
+      AuditError: naming the file, if it is missing or corrupt.
     """
-    return read_classifier(epath.Path(workdir) / "classifier")
-
-
-def read_classifier(directory: epath.Path) -> Classifier:
-    """`load_classifier` from the stage's own folder."""
-    if not (directory / MANIFEST).exists():
-        raise ValueError(f"{directory.parent} holds no finished classifier; run the stages up to distill first")
-    facts = read_json(directory / MANIFEST)["facts"]
-    # Workdirs of earlier versions say neither.
-    time_dependent = facts.get("guide", "time_dependent") == "time_dependent"
-    imagenet_input = facts.get("imagenet_input", False)
-    net = ResNet(ARCHITECTURES[facts["arch"]], facts["num_classes"], time_dependent, imagenet_input)
-    return Classifier(net, load_variables(directory))
+    path = directory / VARIABLES
+    try:
+        return traverse_util.unflatten_dict(load(path.read_bytes()), sep="/")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AuditError(f"{path} cannot be read ({error}); remove its folder to make that stage again") from error

@@ -5,7 +5,7 @@ import pytest
 
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.surrogate.classifier import Classifier, load_classifier
+from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.distill import agreement_by_noise, distill_loss, kl_divergence
 
 
@@ -80,8 +80,3 @@ def test_agreement_is_the_share_of_equal_top_classes(student):
     assert agree == {0: 1.0}
     opposite = agreement_by_noise(student, images, clean.argmin(1), almost_clean, (0,), jax.random.key(0))
     assert opposite == {0: 0.0}
-
-
-def test_workdir_without_a_classifier_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds no finished classifier; run the stages up to distill first"):
-        load_classifier(tmp_path)
