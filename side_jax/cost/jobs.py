@@ -16,7 +16,7 @@ from side_jax.models.unet import UNet
 from side_jax.options import AuditOptions
 from side_jax.representation.membership import Attack
 from side_jax.representation.steering import steered_steps
-from side_jax.surrogate.distill import distill_loss
+from side_jax.surrogate.distill import AGREEMENT_BATCH, AGREEMENT_LEVELS, AGREEMENT_SHARE, distill_loss
 from side_jax.surrogate.labels import teacher_loss
 from side_jax.target import target_loss
 
@@ -150,6 +150,7 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
         yield from _label_jobs(setting, row, "label" + method)
         if not (row.labels.source == "classifier" and row.classifier.guide == "time_independent"):
             yield _distill_job(setting, row, "distill" + method)
+        yield _agreement_job(setting, row, "distill" + method)
     extract, stage = row.extract, "extract" + method
     unguided = sum(scale == 0 for scale in extract.scales) * extract.num_images
     guided = len(extract.scales) * extract.num_images - unguided
@@ -251,3 +252,12 @@ def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
 
     images = train.num_steps * train.batch_size
     return Job(stage, f"train, {train.num_steps:,} steps", images, f"student {net} {soft}", lower, train.batch_size)
+
+
+def _agreement_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
+    """Forward passes of the guide on one in `AGREEMENT_SHARE` of the labelled images."""
+    net, shape = guide_net(row), setting.shape
+    images = setting.num_train if row.labels.source == "dataset" else row.synthesize.num_images
+    measured, what = -(-images // AGREEMENT_SHARE), f"agreement at {AGREEMENT_LEVELS} noise levels"
+    lower = lambda size: programs.classification(net, shape, size)  # noqa: E731
+    return Job(stage, what, measured, f"agreement {net}", lower, AGREEMENT_BATCH, AGREEMENT_LEVELS, limits=False)

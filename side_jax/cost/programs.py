@@ -155,10 +155,11 @@ def descriptor(name: str, preprocessing: str, shape: Shape, batch: int, teacher:
 
 
 def classification(net: ResNet, shape: Shape, batch: int) -> Lowered:
-    """p(y | x) of a batch of images."""
+    """p(y | x) of a batch of images, or of a time-conditioned net p^t(y | x_t)."""
     variables = resnet_variables(net, shape)
-    lowered = jax.jit(lambda v, images: net.apply(v, to_float(images))).lower(
-        variables, abstract((batch, *shape), jnp.uint8)
+    t = abstract((batch,), jnp.int32) if net.time_conditioned else None
+    lowered = jax.jit(lambda v, images, t: net.apply(v, to_float(images), t)).lower(
+        variables, abstract((batch, *shape), jnp.uint8), t
     )
     return Lowered(lowered, batch, tree_bytes(variables))
 

@@ -23,12 +23,9 @@ from side_jax.scalars import ScalarLog
 from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec, train_spec
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
-from side_jax.surrogate.distill import agreement_by_noise, distill_loss
+from side_jax.surrogate.distill import AGREEMENT_LEVELS, AGREEMENT_SHARE, agreement_by_noise, distill_loss
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
 from side_jax.training import TrainOptions, TrainState, epoch_batches, fit, init_state
-
-_AGREEMENT_SHARE = 10  # one synthetic image in so many measures agreement and is not trained on
-_AGREEMENT_LEVELS = 10  # noise levels at which it is measured
 
 
 def synthesize_spec(audit: Audit) -> dict[str, Any]:
@@ -194,18 +191,31 @@ def distill(audit: Audit) -> dict[str, Any]:
     else:
         guide, facts["loss"] = _train_guide(audit, net, key, images[trained], labels.targets[trained], alpha_bar)
     save_variables(folder, guide.variables)
-    levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(alpha_bar) // _AGREEMENT_LEVELS)
-    agreement = agreement_by_noise(guide, images[measured], labels.labels[measured], alpha_bar, levels, key)
+    noise_key = stage_key(audit.options.seed, "agreement")
+    agreement = _agreement(guide, images[measured], labels.labels[measured], alpha_bar, noise_key)
     if is_primary():
         _log_agreement(folder, agreement)
     facts |= {"agreement": agreement, "agreement_images": len(measured)}
     return facts | {"agreement_trained_on": bool(np.isin(measured, trained).any())}
 
 
+def _agreement(
+    guide: Classifier, images: np.ndarray, labels: np.ndarray, alpha_bar: np.ndarray, key: jax.Array
+) -> dict[int, float]:
+    """`agreement_by_noise` at evenly spaced levels."""
+    net, levels = guide.net, np.arange(AGREEMENT_LEVELS) * len(alpha_bar) // AGREEMENT_LEVELS
+
+    def log_prob(variables: Any, x_t: jax.Array, t: jax.Array) -> jax.Array:
+        return Classifier(net, variables).log_prob(x_t, t)
+
+    guided = jax.tree_util.Partial(log_prob, guide.variables)
+    return agreement_by_noise(guided, images, labels, alpha_bar, levels.tolist(), key)
+
+
 def _agreement_images(audit: Audit, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions that measure agreement, and those that train: apart where labels are many to a class."""
     indices = np.arange(count)
-    measured = indices[::_AGREEMENT_SHARE]
+    measured = indices[::AGREEMENT_SHARE]
     apart = audit.options.labels.source in ("classifier", "clusters") and len(measured) < count
     return measured, np.setdiff1d(indices, measured) if apart else indices
 
