@@ -41,6 +41,9 @@ def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
     return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
 
 
+_DDIM = DDIM()
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How images are made, without the numbers: hashable, a static argument.
@@ -79,12 +82,10 @@ class Weights(NamedTuple):
     def layout(self) -> "Weights":
         """In the place of every array how it lies over the devices: on each, but for the set of an exact guide."""
         one = jax.tree.map(lambda _: PartitionSpec(), self._replace(guide=None))
-        return one._replace(guide=self.guide.layout() if self.guide else None)  # type: ignore[no-any-return]
+        return one._replace(guide=self.guide.layout() if self.guide else None)
 
 
-def generate(
-    recipe: Recipe, weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array
-) -> jax.Array:
+def generate(recipe: Recipe, weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> jax.Array:
     """Images by index: the pure function that every program of the sampler is made of.
 
     Args:
@@ -163,7 +164,7 @@ class Sampler:
         target: Target,
         key: jax.Array,
         num_steps: int,
-        solver: Solver = DDIM(),
+        solver: Solver = _DDIM,
         batch_size: int = 64,
         guide: Guide | None = None,
         mesh: Mesh | None = None,
@@ -188,7 +189,9 @@ class Sampler:
         weights = Weights(target.params, None, schedule.process(), schedule.steps(num_steps), jax.random.key_data(key))
         self._key = key
         self._weights = replicate(weights, self.mesh)
-        self._guide = jax.tree.map(lambda array, spec: place(array, spec, self.mesh), guide, guide.layout()) if guide else None
+        self._guide = (
+            jax.tree.map(lambda array, spec: place(array, spec, self.mesh), guide, guide.layout()) if guide else None
+        )
         self._vectors = replicate(dict(steering.vectors), self.mesh) if steering else None
 
     @property

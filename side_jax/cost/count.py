@@ -121,6 +121,8 @@ def _parameters(setting: Setting) -> dict[str, int]:
             continue
         if row.has_teacher:
             counts["teacher" + method] = tree_size(programs.resnet_variables(teacher_net(row), setting.shape))
+        if row.classifier.guide == "exact":
+            continue
         counts["guide" + method] = tree_size(programs.resnet_variables(guide_net(row), setting.shape))
     sscd = setting.options.extract.descriptor == "sscd"
     return counts | {"descriptor": tree_size(programs.sscd_variables(SSCD())) if sscd else 0}

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from side_jax.batch_size import compile_if_it_fits, program_bytes
-from side_jax.diffusion.sample import to_float
-from side_jax.diffusion.process import Process
 from side_jax.diffusion.prediction import Prediction
+from side_jax.diffusion.process import Process
+from side_jax.diffusion.sample import to_float
 from side_jax.diffusion.transforms import guide as guided
 from side_jax.extraction.descriptors import pixel_descriptor
 from side_jax.extraction.preprocessing import PREPROCESSING, sscd_input
@@ -138,6 +138,18 @@ def exact_guide(num_images: int, num_classes: int, soft: bool, block: int, shape
     return ExactGuide(images, pixels, abstract((rows,)), labels, abstract_process(), num_classes, block)
 
 
+def name_of(guide: Guide | None) -> str:
+    """What a program with this guide depends on."""
+    return f"{jax.tree.structure(guide)} {[leaf.shape for leaf in jax.tree.leaves(guide)]}"
+
+
+def log_prob(guide: Guide, shape: Shape, batch: int) -> Lowered:
+    """p^t(y | x_t) of a batch of images."""
+    x_t, t = abstract((batch, *shape)), abstract((batch,), jnp.int32)
+    lowered = jax.jit(lambda guide, x_t, t: guide.log_prob(x_t, t)).lower(guide, x_t, t)
+    return Lowered(lowered, batch, tree_bytes(guide))
+
+
 def sampling_step(unet: UNet, shape: Shape, batch: int, guide: Guide | None = None) -> Lowered:
     """One step of the sampler: one call of the UNet and, with a guide, its gradient."""
     params = unet_variables(unet, shape)["params"]
@@ -147,7 +159,7 @@ def sampling_step(unet: UNet, shape: Shape, batch: int, guide: Guide | None = No
         denoise: Any = functools.partial(predict, unet, params, process, "epsilon", classes=classes)
         if guide is not None:
             denoise = guided(denoise, functools.partial(guide.gradient, labels=labels), process, lam)
-        return denoise(x_t, t)  # type: ignore[no-any-return]
+        return denoise(x_t, t)
 
     numbers = abstract((batch,), jnp.int32)
     lowered = jax.jit(step).lower(

@@ -16,9 +16,7 @@ def sample_timesteps(key: jax.Array, num: int, num_train_timesteps: int) -> Int[
     return jax.random.randint(key, (num,), 0, num_train_timesteps)
 
 
-def ddpm_loss(
-    eps_fn: EpsFn, key: jax.Array, x0: Float[Array, "n h w c"], process: Process
-) -> Float[Array, ""]:
+def ddpm_loss(eps_fn: EpsFn, key: jax.Array, x0: Float[Array, "n h w c"], process: Process) -> Float[Array, ""]:
     """E‖ε − ε_θ(x_t, t)‖², averaged over pixels (Ho et al. 2020, Eq. 14): scalar.
 
     Args:

@@ -2,7 +2,8 @@
 
     x_t = α_t x̂₀ + σ_t ε̂
 
-A transform that changes one of the two says what becomes of the other; nothing else in the package solves this equation.
+A transform that changes one of the two says what becomes of the other;
+nothing else in the package solves this equation.
 """
 
 from collections.abc import Callable

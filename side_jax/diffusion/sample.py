@@ -16,7 +16,7 @@ def initial_noise(keys: jax.Array, image_shape: tuple[int, int, int]) -> Float[A
     return _noise(keys, jnp.zeros((), jnp.int32), image_shape)
 
 
-def _noise(keys: jax.Array, step: jax.Array, image_shape: tuple[int, int, int]) -> jax.Array:
+def _noise(keys: jax.Array, step: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, step), image_shape))(keys)
 
 

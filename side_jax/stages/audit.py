@@ -66,7 +66,7 @@ class Audit:
     def synthetic(self) -> bool:
         """Does any guide learn from synthetic images?"""
         rows = self.options.rows().values()
-        return any(row.classifier.guide != "none" and row.labels.source != "dataset" for row in rows)
+        return any(row.classifier.guide != "none" and row.labels.source not in ("dataset", "heldout") for row in rows)
 
 
 _OWN = ("labels", "classifier", "extract")

@@ -18,15 +18,12 @@ from side_jax.sharding import stage_key
 from side_jax.stages.audit import Audit, load_target, train_spec
 from side_jax.stages.surrogate import start_spec, surrogate_images, trained_variables
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
-from side_jax.surrogate.distill import agreement_by_noise, distill_loss
+from side_jax.surrogate.distill import AGREEMENT_LEVELS, AGREEMENT_SHARE, agreement_by_noise, distill_loss
 from side_jax.surrogate.exact import check_labels, make_exact_guide
 from side_jax.surrogate.guide import Guide
 from side_jax.surrogate.labels import Labels
 from side_jax.surrogate.stored import read_labels, write_exact
 from side_jax.training import epoch_batches, fit, init_state
-
-_AGREEMENT_SHARE = 10  # one synthetic image in so many measures agreement and is not trained on
-_AGREEMENT_LEVELS = 10  # noise levels at which it is measured
 
 
 def distill_spec(audit: Audit) -> dict[str, Any]:
@@ -52,20 +49,24 @@ def distill(audit: Audit) -> dict[str, Any]:
     else:
         guide, found = _network(audit, images[trained], labels, labels.targets[trained], process)
         facts |= found
-    levels = tuple(int(t) for t in np.arange(_AGREEMENT_LEVELS) * len(process.alpha_bar) // _AGREEMENT_LEVELS)
-    key = stage_key(audit.options.seed, "distill")
-    looks = {"agreement": guide} if exact else {"agreement": guide, "ceiling": ceiling}
-    for name, one in looks.items():
-        facts[name] = agreement_by_noise(one, images[measured], labels.labels[measured], process, levels, key)
+    levels = (np.arange(AGREEMENT_LEVELS) * len(process.alpha_bar) // AGREEMENT_LEVELS).tolist()
+    key = stage_key(audit.options.seed, "agreement")
+    for name, one in {"agreement": guide, "ceiling": ceiling}.items():
+        log_prob = jax.tree_util.Partial(_log_prob, one)  # the guide's arrays are arguments of the program
+        facts[name] = agreement_by_noise(log_prob, images[measured], labels.labels[measured], process, levels, key)
     if is_primary():
         _log_agreement(audit.folder("classifier"), facts["agreement"])
     trained_on = bool(np.isin(measured, trained).any())
     return facts | {"agreement_images": len(measured), "agreement_trained_on": trained_on}
 
 
+def _log_prob(guide: Guide, x_t: jax.Array, t: jax.Array) -> jax.Array:
+    return guide.log_prob(x_t, t)
+
+
 def _exact(audit: Audit, images: np.ndarray, targets: np.ndarray, process: Process) -> Guide:
     """The exact guide over a set."""
-    return jax.tree.map(jnp.asarray, make_exact_guide(images, targets, process, audit.options.classifier.block))
+    return make_exact_guide(images, targets, process, audit.options.classifier.block)
 
 
 def _keep_exact(audit: Audit, images: np.ndarray, labels: Labels, process: Process) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _network(
 def _agreement_images(audit: Audit, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions that measure agreement, and those that train: apart where labels are many to a class."""
     indices = np.arange(count)
-    measured = indices[::_AGREEMENT_SHARE]
+    measured = indices[::AGREEMENT_SHARE]
     apart = audit.options.labels.source in ("classifier", "clusters") and len(measured) < count
     return measured, np.setdiff1d(indices, measured) if apart else indices
 

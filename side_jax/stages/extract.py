@@ -142,7 +142,10 @@ def extract(audit: Audit) -> dict[str, Any]:
         store,
     )
     largest = max(options.scales)  # with the guide, if there is one, the program takes the most memory
-    lower, program = functools.partial(sweep.lower, scale=largest), (sweep.program(largest)[0], sampler.signature(largest))
+    lower, program = (
+        functools.partial(sweep.lower, scale=largest),
+        (sweep.program(largest)[0], sampler.signature(largest)),
+    )
     sampler.batch_size = resolve(options.batch_size, lower, program, options.num_images, mesh, "extract")
     if options.save_images != "none":
         once("image stores", lambda: [store(scale) for scale in options.scales])  # creates them, for all to open

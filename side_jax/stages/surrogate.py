@@ -12,14 +12,22 @@ from side_jax.artifacts import file_hash, fingerprint
 from side_jax.batch_size import resolve
 from side_jax.distributed import once
 from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
-from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.images import ImageSet
+from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.options import AuditOptions
 from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, paired_positions, precision_spec, train_spec
-from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
+from side_jax.stages.audit import (
+    Audit,
+    data_print,
+    descriptor_spec,
+    load_target,
+    paired_positions,
+    precision_spec,
+    train_spec,
+)
+from side_jax.surrogate.classifier import Classifier, save_variables
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
 from side_jax.surrogate.stored import SYNTHETIC, read_labels, write_labels
 from side_jax.training import TrainOptions, TrainState, epoch_batches, fit, init_state
@@ -77,6 +85,7 @@ def label_spec(audit: Audit) -> dict[str, Any]:
 
 
 def start_spec(audit: Audit) -> dict[str, str]:
+    """Where training starts: the hash of the pretrained weights, if there are any."""
     pretrained = audit.options.classifier.pretrained
     return {"pretrained": file_hash(epath.Path(pretrained))} if pretrained else {}
 

@@ -9,6 +9,7 @@ It is the surrogate that TDKD can at best become. Its gradient needs no autodiff
 The set is passed in blocks, with running log-sum-exps in float32; shares of a sharded set are merged in the same way.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -54,14 +55,15 @@ class ExactGuide:
     block: int = flax.struct.field(pytree_node=False)
     axis: str | None = flax.struct.field(pytree_node=False, default=None)
 
-    def in_dtype(self, dtype: DTypeLike) -> "ExactGuide":
+    def in_dtype(self, dtype: DTypeLike) -> "ExactGuide":  # noqa: ARG002
         """As it is: log-sum-exps of squared distances need float32."""
         return self
 
     def layout(self) -> "ExactGuide":
         """As `Guide.layout`."""
         rows, one = PartitionSpec(self.axis) if self.axis else PartitionSpec(), PartitionSpec()
-        return self.replace(images=rows, centre=one, half_norms=rows, labels=rows, process=Process(one))  # type: ignore[attr-defined]
+        process: Any = Process(one)  # type: ignore[arg-type]
+        return dataclasses.replace(self, images=rows, centre=one, half_norms=rows, labels=rows, process=process)
 
     def log_prob(self, x_t: Float[Array, "n h w c"], t: Int[Array, " n"]) -> Float[Array, "n k"]:
         """log p^t(y | x_t), as `Guide.log_prob`. The set must not be sharded."""
@@ -69,7 +71,7 @@ class ExactGuide:
         x, scale, alpha = self._centred(x_t, t)
 
         def one(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            log_w = _log_weights(x, scale, alpha, *rows[:2], self.centre)
+            log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
             return jnp.logaddexp(so_far, _by_class(log_w, rows[2], self.num_classes)), None
 
         joint, _ = self._over_blocks(one, jnp.full((len(x), self.num_classes), _NOTHING))
@@ -85,7 +87,7 @@ class ExactGuide:
 
         def log_weights(rows: tuple[jax.Array, ...]) -> jax.Array:
             """log w_i^c and log w_i, each up to a constant: [2, N, B]."""
-            log_w = _log_weights(x, scale, alpha, *rows[:2], self.centre)
+            log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
             return jnp.stack([log_w + _log_of_class(rows[2], labels), log_w])
 
         def total(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
@@ -98,7 +100,7 @@ class ExactGuide:
 
         def mean(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             w_c, w = jnp.exp(log_weights(rows) - normaliser[:, :, None])
-            return so_far + _matmul(w_c - w, to_float(rows[0]) - self.centre), None
+            return so_far + _matmul(w_c - w, to_float(rows[0]) - self.centre[None]), None
 
         difference, _ = self._over_blocks(mean, jnp.zeros_like(x))  # Σ w^c x − Σ w x
         g = scale * difference
@@ -109,7 +111,7 @@ class ExactGuide:
     def _centred(self, x_t: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x_t − α_t μ, [N, P], α_t / σ_t² and α_t, [N, 1]."""
         alpha, sigma = (level.reshape(-1, 1) for level in self.process.at(t))
-        return x_t.reshape(len(x_t), -1) - alpha * self.centre, alpha / sigma**2, alpha
+        return x_t.reshape(len(x_t), -1) - alpha * self.centre[None], alpha / sigma**2, alpha
 
     def _over_blocks(self, function: Any, start: jax.Array) -> Any:
         arrays = self.images, self.half_norms, self.labels
@@ -122,8 +124,8 @@ def _log_weights(
     x: jax.Array, scale: jax.Array, alpha: jax.Array, images: jax.Array, half_norms: jax.Array, centre: jax.Array
 ) -> jax.Array:
     """−‖x − α x_i‖² / (2 σ²) + ‖x‖² / (2 σ²) = α/σ² (x·x_i − ½ α ‖x_i‖²): [N, B]."""
-    products = _matmul(x, (to_float(images) - centre).T)
-    return jnp.where(jnp.isinf(half_norms), _NOTHING, scale * (products - alpha * half_norms))
+    products = _matmul(x, (to_float(images) - centre[None]).T)
+    return jnp.where(jnp.isinf(half_norms)[None], _NOTHING, scale * (products - alpha * half_norms[None]))
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -172,7 +174,9 @@ def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block
     """
     if getattr(images, "dtype", None) != np.uint8 or images.ndim != 4 or images.shape[1:] != target.image_shape:
         found = f"{images.dtype} {list(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
-        raise ValueError(f"exact_guide: images must be uint8 [N, {', '.join(map(str, target.image_shape))}], got {found}")
+        raise ValueError(
+            f"exact_guide: images must be uint8 [N, {', '.join(map(str, target.image_shape))}], got {found}"
+        )
     if block < 1:
         raise ValueError(f"exact_guide: block must be at least 1, got {block}")
     labels = check_labels(images, np.asarray(labels), "exact_guide")
@@ -197,7 +201,9 @@ def check_labels(images: np.ndarray, labels: np.ndarray, what: str) -> np.ndarra
             f" got {labels.dtype} {list(labels.shape)}"
         )
     if not present.all():
-        raise ValueError(f"{what}: class {int((~present).argmax())} of {len(present)} has no image; number the classes anew")
+        raise ValueError(
+            f"{what}: class {int((~present).argmax())} of {len(present)} has no image; number the classes anew"
+        )
     return labels.astype(np.int32 if hard else np.float32)
 
 

@@ -1,7 +1,7 @@
 """What a guide is: log p^t(y | x_t) and its gradient at x_t (DESIGN §4)."""
 
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 LogProb = Callable[[jax.Array, jax.Array], jax.Array]  # (x_t [N, H, W, C], t [N]) -> log p^t(y | x_t) [N, K]
 
 
+@runtime_checkable
 class Guide(Protocol):
     """A pytree, so that a compiled program takes its arrays as arguments; what is static in it is hashable."""
 

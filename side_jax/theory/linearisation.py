@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, ArrayLike, Complex, Float
+from jaxtyping import ArrayLike, Complex, Float
 
 from side_jax.diffusion.prediction import Denoise
 from side_jax.theory.linear_diffusion import check_timesteps

@@ -1,6 +1,6 @@
 """Solvers: how a prediction at one noise level leads to the next; one file each."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -8,6 +8,7 @@ from side_jax.diffusion.prediction import Prediction
 from side_jax.diffusion.process import Level
 
 
+@runtime_checkable
 class Solver(Protocol):
     """A way from x_t to x_s. Hashable, for it is static in the compiled program."""
 

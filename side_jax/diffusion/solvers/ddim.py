@@ -28,7 +28,13 @@ class DDIM:
         """A step knows all it needs."""
 
     def step(
-        self, state: None, x_t: jax.Array, prediction: Prediction, t: Level, s: Level, z: jax.Array | None
+        self,
+        state: None,  # noqa: ARG002
+        x_t: jax.Array,  # noqa: ARG002
+        prediction: Prediction,
+        t: Level,
+        s: Level,
+        z: jax.Array | None,
     ) -> tuple[jax.Array, None]:
         """As `Solver.step`."""
         a_t, a_s = t.alpha_bar, s.alpha_bar
