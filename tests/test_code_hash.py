@@ -20,7 +20,7 @@ BOOKKEEPING = {
     ),
     *("stages.__init__", "stages.audit", "stages.inside", "stages.pictures", "stages.report", "interop.__init__"),
     *("cost.__init__", "cost.accelerators", "cost.count", "cost.disk", "cost.dry_run", "cost.jobs", "cost.programs"),
-    *("evidence.__init__", "evidence.null", "evidence.summary"),
+    *("evidence.__init__", "evidence.equal_compute", "evidence.null", "evidence.ratios", "evidence.summary"),
     *("evidence.table", "models.__init__", "report.__init__", "report.figures", "report.inside", "report.page"),
     *("report.steering", "report.wording", "representation.__init__", "theory.__init__"),
     *("evidence.forecast", "theory.informative_labels", "theory.memorization", "theory.relu_dae"),
