@@ -34,7 +34,8 @@ def bytes_written(setting: Setting) -> dict[str, int]:
         written["synthetic images"] = options.synthesize.num_images * pixels
     written["labels and teacher"] = sum(_label_bytes(setting, row) for row in guided)
     written["guide"] = sum(
-        _training(programs.resnet_variables(guide_net(row), setting.shape), row.classifier.train) for row in guided
+        _training(programs.resnet_variables(guide_net(row, setting.num_classes), setting.shape), row.classifier.train)
+        for row in guided
     )
     written["descriptors of real images"] = setting.num_train * (1 + setting.has_heldout) * setting.dimensions * 4
     generated = sum(len(row.extract.scales) for row in rows) * options.extract.num_images
@@ -51,11 +52,13 @@ def _training(variables: Any, train: TrainOptions) -> int:
 
 
 def _label_bytes(setting: Setting, row: AuditOptions) -> int:
-    classes = guide_net(row).num_classes if row.labels.source in ("classifier", "clusters") else 1
+    classes = guide_net(row, setting.num_classes).num_classes if row.labels.source in ("classifier", "clusters") else 1
     labels = 4 * row.synthesize.num_images * classes
     if not row.has_teacher:
         return labels
-    return labels + _training(programs.resnet_variables(teacher_net(row), setting.shape), row.labels.train)
+    return labels + _training(
+        programs.resnet_variables(teacher_net(row, setting.num_classes), setting.shape), row.labels.train
+    )
 
 
 def _row_bytes(top_k: int, has_heldout: bool) -> float:

@@ -34,12 +34,14 @@ class Setting:
       unet: the target's architecture.
       devices: over which a batch is split.
       num_train: training images.
+      num_classes: classes of training images.
     """
 
     options: AuditOptions
     unet: UNet
     devices: int
     num_train: int
+    num_classes: int = CLASSES
 
     @property
     def shape(self) -> Shape:
@@ -85,21 +87,18 @@ class Job:
     limits: bool = True
 
 
-def _num_classes(row: AuditOptions) -> int:
-    known = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
-    return known.get(row.labels.source, CLASSES)
-
-
-def teacher_net(row: AuditOptions) -> ResNet:
-    """The classifier of the training images."""
+def teacher_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier of the training images, which have `num_classes`."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, CLASSES, imagenet_input=pretrained)
+    return ResNet(arch, num_classes, imagenet_input=pretrained)
 
 
-def guide_net(row: AuditOptions) -> ResNet:
-    """The classifier that guides."""
+def guide_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier that guides; `num_classes` of the training images, whose labels it may have."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, _num_classes(row), row.classifier.guide == "time_dependent", pretrained)
+    own = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
+    classes = own.get(row.labels.source, num_classes)
+    return ResNet(arch, classes, row.classifier.guide == "time_dependent", pretrained)
 
 
 def _images(shape: Shape, batch: int) -> jax.ShapeDtypeStruct:
@@ -156,7 +155,9 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     if unguided:
         yield _sampling(stage, setting, unguided, extract.num_steps, extract.batch_size)
     if guided:
-        yield _sampling(stage, setting, guided, extract.num_steps, extract.batch_size, guide_net(row))
+        yield _sampling(
+            stage, setting, guided, extract.num_steps, extract.batch_size, guide_net(row, setting.num_classes)
+        )
     name, preprocessing = extract.descriptor, extract.preprocessing
     what = f"{name} descriptor"
     lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
@@ -177,7 +178,7 @@ def detect_jobs(setting: Setting) -> Iterator[Job]:
             numbers["guided" if scale else "unguided"] += count
     for what, images in numbers.items():
         if images:
-            net = guide_net(main) if what == "guided" else None
+            net = guide_net(main, setting.num_classes) if what == "guided" else None
             yield _sampling("detect", setting, images, extract.num_steps, batch, net)
     one = _sampling("detect", setting, len(extract.scales) * count, looks, batch)
     yield dataclasses.replace(one, what=f"generated images, {looks} forward passes")
@@ -209,7 +210,7 @@ def steer_jobs(setting: Setting) -> Iterator[Job]:
 
 
 def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:
-    net, train, shape = teacher_net(row), row.labels.train, setting.shape
+    net, train, shape = teacher_net(row, setting.num_classes), row.labels.train, setting.shape
     if row.has_teacher:
         yield Job(
             stage,
@@ -236,7 +237,7 @@ def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job
 
 
 def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
-    net, train, shape = guide_net(row), row.classifier.train, setting.shape
+    net, train, shape = guide_net(row, setting.num_classes), row.classifier.train, setting.shape
     soft = row.labels.source in ("classifier", "clusters") and row.labels.targets == "soft"
     alpha_bar = Schedule().alpha_bar()  # no count depends on it
 

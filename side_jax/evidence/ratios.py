@@ -6,8 +6,8 @@ Both samples are counted in units that occur in both, in the first alone, or in 
     photos    training photos that both samples find, and photos that one of them finds
 
 The first N images of both have the same noise, so what is in both is counted in both, and says nothing about which is
-larger. If both have the same expectation, a unit in one alone is as likely in the first as in the second, and the test is
-the binomial one: McNemar's, where the second sample may also have images without a partner.
+larger. If both have the same expectation, a unit in one alone is as likely in the first as in the second, and the test
+is the binomial one: McNemar's, where the second sample may also have images without a partner.
 
 Why that holds for photos, which are no independent draws. Write X − θY for the first count less θ times the second,
 with expectation 0: a sum over photos, which are all but independent, for one image finds one photo at most, so that
