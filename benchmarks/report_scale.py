@@ -105,7 +105,7 @@ _STEPS: dict[str, tuple[Any, str]] = {
     "scores and intervals": (report, "summarize"),
     "excess and its null": (report, "calibrate"),
     "held-out photos": (report, "_heldout_photos"),
-    "best λ against Random": (report, "compare_with_random"),
+    "best λ against Random": (report, "against_random"),
     "Table 1": (report, "table1"),
     "page": (report, "render"),
 }
