@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from side_jax.report import figures, inside, steering
+from side_jax.report import against_random, figures, inside, steering
 from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent
 
 Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
@@ -69,6 +69,7 @@ def render(
         facts=facts,
         sheets=sheets,
         verdicts=verdicts(metrics),
+        equal_compute=against_random.at_equal_compute(metrics),
         curves=figures.scale_curves(metrics),
         histogram_scales=shown,
         histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
@@ -115,7 +116,7 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     comparison = (metrics["guided_against_random"] or {}).get(band)
     if comparison:
-        sentences.append(_guidance(comparison, band, method_name(metrics["method"])))
+        sentences += against_random.sentences(comparison, band, method_name(metrics["method"]))
     return sentences
 
 
@@ -141,22 +142,3 @@ def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
         f" ({p_value(share['p'])})."
     )
     return [text, nearest]
-
-
-def _guidance(comparison: dict[str, Any], band: str, method: str) -> str:
-    ams, ums = comparison["ams"], comparison["ums"]
-    parts = []
-    for name, result, open_ in (
-        ("AMS", ams, ams["p"] >= SIGNIFICANT),
-        ("UMS", ums, ums["p"] >= SIGNIFICANT),
-    ):
-        difference = result["difference"]
-        says = "not significant" if open_ else ("better" if difference["value"] > 0 else "worse")
-        parts.append(
-            f"{name} at λ = {result['scale']:g} differs by {interval(difference)} points"
-            f" ({says}, {p_value(result['p'])})"
-        )
-    return (
-        f"{method}, its best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
-        f" {comparison['num_images']} odd-numbered: {'; '.join(parts)}."
-    )

@@ -14,7 +14,7 @@ from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_js
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.scores import Band, Nearest, Scores
-from side_jax.evidence.summary import calibrate, compare_with_random, summarize
+from side_jax.evidence.summary import calibrate, summarize
 from side_jax.evidence.table import RANDOM, table1
 from side_jax.extraction.columns import reference_columns
 from side_jax.extraction.descriptors import descriptor_facts
@@ -24,6 +24,7 @@ from side_jax.report.page import render
 from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
 from side_jax.stages import inside
+from side_jax.stages.against_random import against_random
 from side_jax.stages.audit import Audit
 from side_jax.stages.detect import detect_request
 from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
@@ -163,7 +164,7 @@ def _read_main(audit: Audit, scale: float, table: pa.Table, pool: _Pool) -> _Sca
 
 def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str, Any]:
     """What metrics.json says of the main method."""
-    options, split, bands = audit.options.extract, audit.split, audit.options.extract.bands
+    split, bands = audit.split, audit.options.extract.bands
     guided = {scale: found.train for scale, found in sweep.items() if scale > 0}
     rows = [found.row for found in sweep.values()]
     in_train, in_heldout = paired_positions(audit)
@@ -175,9 +176,7 @@ def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str,
         "scales": rows,
         "guided_mean": _guided_mean(rows, bands),
         "heldout_photos": _heldout_photos(audit, in_train, in_heldout) if pool.labels else None,
-        "guided_against_random": {band[0]: compare_with_random(guided, sweep[0.0].train, band) for band in bands}
-        if guided and 0.0 in sweep and options.num_images >= 4
-        else None,
+        "guided_against_random": against_random(audit, guided, sweep[0.0].train if 0.0 in sweep else None),
     }
 
 

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from side_jax.artifacts import plain
+from side_jax.evidence.equal_compute import compare_at_equal_compute
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
 from side_jax.evidence.summary import calibrate, compare_with_random, summarize
 from side_jax.evidence.table import table1
 from side_jax.report import figures
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
+from side_jax.report.wording import operations, times
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 SIZE = 20
@@ -160,6 +162,55 @@ def test_verdict_calls_equal_scales_not_significant_and_a_gain_better():
     assert "20 odd-numbered" in gain
 
 
+COST = {
+    "num_images": 40,
+    "random_images": 120,
+    "surrogate_flops": 1e12,
+    "guided_flops_per_image": 5e10,
+    "unguided_flops_per_image": 2.5e10,
+}
+
+
+def at_equal_compute(numbers, guided, random):
+    """With a sweep of 120 random images, of which `random` are hits, of as many photos as there are."""
+    hits = [scores(np.where(np.arange(n) < count, 0.9, 0.2), np.arange(n) % SIZE) for n, count in guided + random]
+    found = compare_at_equal_compute({5.0: hits[0]}, hits[1], BANDS[1])
+    numbers["guided_against_random"]["high"]["equal_compute"] = plain(found | {"cost": COST})
+    return numbers
+
+
+def test_verdict_says_what_random_finds_at_equal_compute():
+    """20 of 40 and 100 of 120: 10 and 50 odd ones, of which 10 in both."""
+    same, equal = verdicts(at_equal_compute(metrics(2, guided_copies=20), [(40, 20)], [(120, 100)]))[-2:]
+    assert "AMS at λ = 5 differs by 45.0 [" in same
+    assert "10 times [" in same
+    assert "Random's (better, p" in same
+    assert "the surrogate and 40 images of SIDE take 3.0 · 10¹² FLOP, for which Random makes 120 images" in equal
+    assert "(20 and 60 images)" in equal
+    assert "at λ = 5, SIDE has 10 hits and Random 50, 0.20 times [0.1" in equal
+    assert "Random's (worse, p < 0.001); at λ = 5, SIDE has 10 different photos and Random 10, 1.0 times [" in equal
+    assert "(not significant, p = 1.000)" in equal
+
+
+def test_verdict_without_enough_random_images_says_nothing_of_equal_compute():
+    for equal in ({"equal_compute": None}, {}):
+        numbers = metrics(20)
+        numbers["guided_against_random"]["high"] |= equal
+        assert "equal compute" not in " ".join(verdicts(numbers))
+        assert "equal numbers of images, not equal compute" in page(numbers)
+    text = page(at_equal_compute(metrics(20), [(40, 20)], [(120, 30)]))
+    assert "at equal compute Random makes" in text
+    assert "not equal compute" not in text
+
+
+def test_verdict_has_no_ratio_to_nothing():
+    some, none = verdicts(metrics(0, guided_copies=20))[-1], verdicts(metrics(0))[-1]
+    assert "points, where Random has none (better, p" in some
+    assert "points, where both have none (not significant, p = 1.000)" in none
+    equal = verdicts(at_equal_compute(metrics(0), [(40, 20)], [(120, 0)]))[-1]
+    assert "SIDE has 10 hits and Random 0, where Random has none (better, p" in equal
+
+
 def test_best_scale_is_chosen_and_measured_on_different_images():
     """A λ that is good on even-numbered images only is chosen, and found to be no better."""
     random = scores(np.full(40, 0.2), np.arange(40) % SIZE)
@@ -180,3 +231,21 @@ def test_estimates_are_readable():
     assert interval({"value": 0.1, "low": 0.05, "high": 0.2}) == "10.0 [5.00, 20.0]"
     assert p_value(0.0123) == "p = 0.012"
     assert p_value(0.0001) == "p < 0.001"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        ((2.0816, 1.599, 2.94), "2.1 times [1.6, 2.9]"),
+        ((0.97, 0.801, 1.2), "0.97 times [0.80, 1.20]"),
+        ((12.4, 3.2, 48.0), "12 times [3, 48]"),
+        ((0.0, 0.0, 0.84), "0.00 times [0.00, 0.84]"),
+    ],
+)
+def test_ratios_are_readable(ratio, text):
+    assert times(dict(zip(("value", "low", "high"), ratio, strict=True))) == text
+
+
+def test_operations_are_readable():
+    assert operations(3.14e17) == "3.1 · 10¹⁷"
+    assert operations(1e12) == "1.0 · 10¹²"
