@@ -1,6 +1,8 @@
 """Numbers of the report as it writes them."""
 
-SIGNIFICANT = 0.05
+from side_jax.evidence import null
+
+SIGNIFICANT = null.SIGNIFICANT
 
 
 def percent(value: float) -> str:
