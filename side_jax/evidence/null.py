@@ -30,7 +30,7 @@ class Relabellings:
       bits: uint64 [P, W], column 0 the actual labels (`bitsets`).
       count: relabellings, the actual one included.
       relabelled: how many of the images some relabelling gives another label.
-      least_p: no test by these relabellings can give a p below this; 1 if none of them differs from the actual one.
+      least_p: the smallest p of any test by them, but for the chance of the draw; 1 if all are the actual one.
       reason: why that is too much for any finding, as the end of a sentence; None if it is not.
     """
 
@@ -90,7 +90,7 @@ def relabellings(
 
 
 def _untestable(relabelled: int, size: int, distinct: int, share_a_class: bool) -> str | None:
-    """Why no relabelling test can find anything, if none can: the actual labels are one of `distinct` ways, as likely."""
+    """Why no test can find anything, if none can: the actual labelling is one of `distinct`, all equally likely."""
     if distinct == 1:
         why = "those of one class differ in their number of near-duplicates" if share_a_class else "they share no class"
         return f"no training photo can change places with a held-out one: {why}"

@@ -187,8 +187,8 @@ def _check_training_images(target: Target, audit: Audit) -> None:
     if trained is None and fraction > 0:
         raise ValueError(
             f"target {path} does not say which images it was trained on: dataset.heldout_fraction={fraction:g} would"
-            " call some of them held-out, and hide what it copies; name photos that it never saw in dataset.heldout_path, or"
-            " set dataset.heldout_fraction=0, which calibrates nothing"
+            " call some of them held-out, and hide what it copies; name photos that it never saw in"
+            " dataset.heldout_path, or set dataset.heldout_fraction=0, which calibrates nothing"
         )
     if trained is None:
         return
