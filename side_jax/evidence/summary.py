@@ -50,6 +50,11 @@ def calibrate(paired: Scores, heldout: Scores, labels: null.Relabellings, bands:
     }
 
 
+def null_facts(labels: null.Relabellings) -> dict[str, Any]:
+    """What the relabelling test can find at all, as metrics.json has it."""
+    return {"least_p": labels.least_p, "relabelled": labels.relabelled, "reason": labels.reason}
+
+
 def compare_with_random(guided: Mapping[float, Nearest], random: Nearest, band: Band) -> dict[str, Any]:
     """Does the best λ beat λ = 0? The best is chosen on even-numbered images, the difference measured on odd ones.
 

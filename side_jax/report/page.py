@@ -61,7 +61,7 @@ def render(
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
     environment.filters |= {"method_name": method_name, "scale_list": scale_list, "decimals": decimals}
-    environment.filters |= {"steering": steering.sentences}
+    environment.filters |= {"steering": steering.sentences, "untested": untested}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
@@ -110,8 +110,9 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     """What the numbers say, in sentences; each with its interval, and said to be open where it is."""
     sentences = []
     band, low, _ = metrics["bands"][-1]
-    for row in metrics["scales"][:1] if metrics["scales"][0]["scale"] == 0 else []:
-        sentences += _copying(row, band, low)
+    for row in metrics["scales"]:
+        if row["scale"] == 0:
+            sentences += _copying(row, band, low, (metrics["null"] or {}).get("reason"))
     if metrics["heldout_photos"] is None:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     comparison = (metrics["guided_against_random"] or {}).get(band)
@@ -120,7 +121,21 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
+def untested(excess: dict[str, float], reason: str | None, even_at_0: bool = False) -> str | None:
+    """Why the relabelling test says nothing of an excess, as the end of a sentence; None if it says something.
+
+    Args:
+      excess: `null.Excess`.
+      reason: why it can say nothing of any, if that is so.
+      even_at_0: whether an excess that is 0 in every relabelling is one more of these; else nothing was scored at all.
+    """
+    same = excess["value"] == excess["null_low"] == excess["null_high"] and excess["p"] == 1
+    if reason is None and same and (excess["value"] or even_at_0):
+        return "the photos that decide it have the same label in every relabelling"
+    return reason
+
+
+def _copying(row: dict[str, Any], band: str, low: float, reason: str | None) -> list[str]:
     train = row["train"]["bands"][band]
     text = (
         f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
@@ -130,14 +145,19 @@ def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
         return [text]
     excess, share = row["ams_excess"][band], row["train_share_excess"]
     paired, heldout = (row[name]["bands"][band]["ams"] for name in ("paired", "heldout"))
+    why = untested(excess, reason)
+    found = f"cannot be tested, because {why}" if why else f"has {p_value(excess['p'])}"
     text += (
         f" Against equally many of both it is {interval(paired)} % with training and {interval(heldout)} % with"
-        f" held-out photos; the excess has {p_value(excess['p'])}."
+        f" held-out photos; the excess {found}."
     )
+    nearest = f"The nearest photo is a training photo for {interval(row['train_share'])} % of them."
+    if why := untested(share, reason, even_at_0=True):
+        return [text, f"{nearest} Whether this target gives back training data cannot be tested, because {why}."]
     copies = share["p"] < SIGNIFICANT
-    nearest = (
-        f"The nearest photo is a training photo for {interval(row['train_share'])} % of them. A model that copies"
-        f" nothing gives 50 %, within {percent(0.5 + share['null_low'])} to {percent(0.5 + share['null_high'])} %:"
+    nearest += (
+        f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
+        f" {percent(0.5 + share['null_high'])} %:"
         f" {'this target gives back training data' if copies else 'no sign of copying at this number of images'}"
         f" ({p_value(share['p'])})."
     )

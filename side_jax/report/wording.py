@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-SIGNIFICANT = 0.05
+from side_jax.evidence import null
+
+SIGNIFICANT = null.SIGNIFICANT
 
 
 def percent(value: float) -> str:

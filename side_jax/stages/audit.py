@@ -130,7 +130,7 @@ def check(audit: Audit) -> None:
                 f"target {options.target.path} makes {target.image_shape} images, the data set is {wanted}; set"
                 " dataset.image_size and dataset.channels to the target's"
             )
-        _check_training_images(target, audit.split, options.target.path)
+        _check_training_images(target, audit)
     check_num_steps(options, schedule)
     check_detect_timesteps(options, schedule)
     layers = options.detect.layers if options.detect.num_images else ()
@@ -180,9 +180,16 @@ def check_detect_timesteps(options: AuditOptions, schedule: Schedule) -> None:
         check_timesteps(detect.attack_timesteps, highest + 1, f"detect.attack_timesteps of {attack}")
 
 
-def _check_training_images(target: Target, split: Split, path: str) -> None:
-    """A target that names its training images must have been trained on this split's."""
+def _check_training_images(target: Target, audit: Audit) -> None:
+    """A target must have been trained on this split's training images, and say so where photos are held out of them."""
+    split, path, fraction = audit.split, audit.options.target.path, audit.options.dataset.heldout_fraction
     trained = target.facts.get("training_hashes")
+    if trained is None and fraction > 0:
+        raise ValueError(
+            f"target {path} does not say which images it was trained on: dataset.heldout_fraction={fraction:g} would"
+            " call some of them held-out, and hide what it copies; name photos that it never saw in"
+            " dataset.heldout_path, or set dataset.heldout_fraction=0, which calibrates nothing"
+        )
     if trained is None:
         return
     leaked = len(set(trained) & set(split.heldout.hashes))

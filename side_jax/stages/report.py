@@ -14,7 +14,7 @@ from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_js
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.scores import Band, Nearest, Scores
-from side_jax.evidence.summary import calibrate, summarize
+from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
 from side_jax.extraction.columns import reference_columns
 from side_jax.extraction.descriptors import descriptor_facts
@@ -174,6 +174,7 @@ def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str,
         "bands": bands,
         "level": intervals.LEVEL,
         "scales": rows,
+        "null": null_facts(pool.labels) if pool.labels else None,
         "guided_mean": _guided_mean(rows, bands),
         "heldout_photos": _heldout_photos(audit, in_train, in_heldout) if pool.labels else None,
         "guided_against_random": against_random(audit, guided, sweep[0.0].train if 0.0 in sweep else None),
