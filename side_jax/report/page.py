@@ -7,7 +7,7 @@ import jinja2
 import numpy as np
 
 from side_jax.report import against_random, figures, inside, steering
-from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent
+from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent, times
 
 Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
 
@@ -51,8 +51,10 @@ def render(
     distilled = facts["stages"].get("distill")
     agreement = None
     if distilled:
-        by_timestep = {int(t): share for t, share in distilled["facts"]["agreement"].items()}
-        agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
+        found, exact = distilled["facts"], distilled["facts"]["guide"] == "exact"
+        curves = {"exact guide" if exact else "this guide": found["agreement"]}
+        curves |= {} if exact else {"exact guide: the ceiling": found["ceiling"]}
+        agreement = figures.agreement_curve(curves, found["num_classes"])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -60,7 +62,7 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "decimals": decimals}
+    environment.filters |= {"times": times, "method_name": method_name, "scale_list": scale_list, "decimals": decimals}
     environment.filters |= {"steering": steering.sentences, "untested": untested}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
@@ -102,6 +104,9 @@ _METHOD_NAMES = {
     "ol_ti": "OL-TI",
     "side": "SIDE",
     "side_clusters": "SIDE, clusters",
+    "side_exact": "SIDE, exact",
+    "exact_train": "Exact, training photos (bound)",
+    "exact_heldout": "Exact, held-out photos (control)",
     "random_labels": "Random labels",
 }
 

@@ -3,30 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from side_jax.artifacts import MANIFEST, read_json
-from side_jax.cost.equal_compute import random_images_at_equal_compute
-from side_jax.cost.jobs import CLASSES, Setting
 from side_jax.evidence.equal_compute import compare_at_equal_compute
 from side_jax.evidence.scores import Band, Nearest
 from side_jax.evidence.summary import compare_with_random
-from side_jax.stages.audit import Audit, read_architecture
-
-FACTS = "equal_compute"  # of the extract stage's manifest, if it counted already
-
-
-def count_random_images(method: Audit) -> tuple[int, dict[str, Any]]:
-    """`random_images_at_equal_compute` of a method whose target stage is done, with the audit's own UNet and images.
-
-    One device is counted, so that the number does not depend on the machine.
-    """
-    labels = method.split.train.labels
-    classes = len(np.unique(labels[labels >= 0])) or CLASSES
-    unet = read_architecture(method.workdir)
-    assert unet is not None  # the target stage left it
-    setting = Setting(method.options, unet, 1, len(method.split.train), classes)
-    return random_images_at_equal_compute(setting, method.options, method.options.extract.num_images)
+from side_jax.stages.audit import Audit
+from side_jax.stages.extract import equal_compute
 
 
 def against_random(
@@ -51,8 +32,8 @@ def _at_equal_compute(method: Audit, guided: Mapping[float, Nearest], random: Ne
     """By band, with the "cost"; empty if Random has no more images than the method, or too few of them."""
     if len(random.best) <= method.options.extract.num_images:
         return {}
-    facts = _counted(method) or count_random_images(method)[1]
-    if len(random.best) < facts["random_images"]:
+    facts = _counted(method)
+    if facts is None or len(random.best) < facts["random_images"]:
         return {}
     paid = _first(random, facts["random_images"])
     bands = method.options.extract.bands
@@ -60,10 +41,9 @@ def _at_equal_compute(method: Audit, guided: Mapping[float, Nearest], random: Ne
 
 
 def _counted(method: Audit) -> dict[str, Any] | None:
-    """What the extract stage counted, if it did, for as many images."""
-    manifest = method.folder("extract") / MANIFEST
-    facts: dict[str, Any] = read_json(manifest)["facts"].get(FACTS) or {} if manifest.exists() else {}
-    return facts if facts.get("num_images") == method.options.extract.num_images else None
+    """What the extract stage counted for this method, if it did."""
+    name = {"source": method.options.labels.source, "guide": method.options.classifier.guide}
+    return next((facts for facts in equal_compute(method) if name.items() <= facts.items()), None)
 
 
 def _first(scores: Nearest, count: int) -> Nearest:

@@ -32,13 +32,15 @@ class Audit:
     """Everything a stage function gets: checked options, where to work, the images.
 
     A comparison of several methods (Table 1) is one audit per method. They share target, synthetic images and the
-    report; `branch` names one that is not the main one and has labels, classifier and sweep of its own.
+    report; `branch` names one that is not the main one and has labels, classifier and sweep of its own;
+    `compared` are the options of all.
     """
 
     options: AuditOptions
     workdir: epath.Path
     split: Split
     branch: str = ""
+    compared: tuple[AuditOptions, ...] = ()
 
     def folder(self, name: str) -> epath.Path:
         """Where an artifact lies: `labels`, `classifier` and `extract` of a branch below methods/BRANCH."""
@@ -49,7 +51,9 @@ class Audit:
         rows = self.options.rows()
         main = next(iter(rows))
         return {
-            name: dataclasses.replace(self, options=options, branch="" if name == main else name)
+            name: dataclasses.replace(
+                self, options=options, branch="" if name == main else name, compared=tuple(rows.values())
+            )
             for name, options in rows.items()
         }
 
