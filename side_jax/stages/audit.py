@@ -147,6 +147,8 @@ def check(audit: Audit) -> None:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
     labels = audit.split.train.labels
     for row in options.rows().values():
+        if row.classifier.guide == "exact":
+            _check_exact(row, audit)
         labelled = row.classifier.guide != "none" and (row.has_teacher or row.labels.source == "dataset")
         if labelled and len(np.unique(labels[labels >= 0])) < 2:
             raise ValueError(
@@ -156,6 +158,41 @@ def check(audit: Audit) -> None:
     if options.extract.top_k > len(audit.split.train):
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
+        )
+
+
+def labelled_photos(options: AuditOptions, audit: Audit) -> ImageSet | None:
+    """The photos that a guide's set is: of training, or for the control as many held-out ones; None if neither."""
+    source, split = options.labels.source, audit.split
+    if source not in ("dataset", "heldout"):
+        return None
+    photos = split.train if source == "dataset" else split.heldout[paired_positions(audit)[1]]
+    return photos[np.flatnonzero(photos.labels >= 0)]
+
+
+def _check_exact(row: AuditOptions, audit: Audit) -> None:
+    """An exact guide over photos needs a photo of every class, held-out ones for the control."""
+    photos = labelled_photos(row, audit)
+    if photos is None:
+        return
+    source = row.labels.source
+    name = f"classifier.guide='exact' with labels.source={source!r}"
+    if source == "heldout" and not len(audit.split.heldout):
+        raise ValueError(
+            f"{name}, the control, needs held-out images, and there are none; give dataset.heldout_path or"
+            " dataset.heldout_fraction, or leave exact_heldout out of methods"
+        )
+    if not len(photos):
+        raise ValueError(
+            f"{name} needs labels of its photos, in class folders; use labels.source='clusters' without them"
+        )
+    count = int(audit.split.train.labels.max(initial=-1)) + 1
+    present = np.bincount(photos.labels, minlength=count) > 0
+    if not present.all() or len(present) > count:
+        absent = int((~present).argmax()) if not present.all() else count
+        where = "training photo" if present.all() or source == "dataset" else "held-out photo"
+        raise ValueError(
+            f"{name}: class {absent} of {len(present)} has no {where}; add one, or leave that class out of the data"
         )
 
 
