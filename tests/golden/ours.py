@@ -1,5 +1,6 @@
 """What side_jax makes of each comparison's inputs: the default tests and `make parity` share it."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -9,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
-from side_jax.diffusion.guidance import guide
 
 import side_jax
 from side_jax import training
+from side_jax.diffusion.transforms import guide
 from side_jax.evidence.metrics import ums_all
 from side_jax.extraction.matching import matches_above
 from side_jax.interop.state_dict import match_variables, to_torch
@@ -68,9 +69,9 @@ def _torchvision_name(path):
 def guided_noise(target, seed, x, t, labels, scale):
     """The student's log-probabilities, and ε̂ of Eq. (10)."""
     classifier = student(seed)
-    alpha_bar = jnp.asarray(target.schedule.alpha_bar())
-    guided = guide(target.eps, classifier.log_prob, alpha_bar, jnp.asarray(labels), jnp.float32(scale))
-    return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t)
+    gradient = functools.partial(classifier.gradient, labels=jnp.asarray(labels))
+    guided = guide(target.denoise, gradient, target.schedule.process(), jnp.float32(scale))
+    return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t).eps
 
 
 def train(options, x, y, start):
