@@ -13,12 +13,15 @@ from safetensors.numpy import save_file
 
 import side_jax
 from side_jax import training
-from side_jax.diffusion.transforms import guide
+from side_jax.diffusion.sample import trajectory
+from side_jax.diffusion.solvers.ddim import DDIM
+from side_jax.diffusion.transforms import CLIP_ORDERS, fold, guide
 from side_jax.evidence.metrics import ums_all
 from side_jax.extraction.matching import matches_above
 from side_jax.interop.state_dict import match_variables, to_torch
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
+from side_jax.target import predict
 from tests.golden.weights import make_weights
 
 GOLDEN = Path(__file__).parent
@@ -48,6 +51,19 @@ def adm_noise(file, drawn):
     """ε of a guided-diffusion file for the inputs of tests/golden/adm.py."""
     classes = drawn["classes"] if len(drawn["classes"]) else None
     return jax.jit(side_jax.load_target(file).eps)(drawn["x"], drawn["t"], classes)
+
+
+# One program for every schedule of a network and a prediction type: compiling costs more than the steps.
+@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "limit"))
+def _trajectory(x_t, params, process, steps, unet, prediction_type, limit):
+    denoise = functools.partial(predict, unet, params, process, prediction_type)
+    return trajectory(fold(denoise, CLIP_ORDERS[0], limit, process, lambda denoise: denoise), DDIM(), x_t, steps)
+
+
+def ddim_states(target, x_t, num_steps):
+    """Every state of unguided DDIM after x_t, as the sampler takes it: [S, N, H, W, C]."""
+    process, steps, kind = target.schedule.process(), target.schedule.steps(num_steps), target.schedule.prediction_type
+    return np.asarray(_trajectory(x_t, target.params, process, steps, target.unet, kind, target.clip_x0)[1:])
 
 
 def student(seed):

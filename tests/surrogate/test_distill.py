@@ -109,7 +109,10 @@ def test_noise_of_an_image_in_agreement_is_its_own_and_the_same_at_every_level()
         return jnp.zeros((x_t.shape[0], 2))
 
     images, labels = np.full((5, 4, 4, 1), 255, np.uint8), np.zeros(5, np.int32)
-    assert agreement_by_noise(log_prob, images, labels, Process(alpha_bar), (0, 1), key, batch_size=2) == {0: 1.0, 1: 1.0}
+    assert agreement_by_noise(log_prob, images, labels, Process(alpha_bar), (0, 1), key, batch_size=2) == {
+        0: 1.0,
+        1: 1.0,
+    }
     jax.effects_barrier()
     eps = np.stack([jax.random.normal(jax.random.fold_in(key, i), (4, 4, 1)) for i in (0, 1, 2, 3, 4, 4)])
     for batch, (x_t, t) in enumerate(seen):
