@@ -158,8 +158,8 @@ def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block
     Args:
       target: from `load_target`; its schedule says how noise is added.
       images: uint8 [N, H, W, C]: synthetic images; or real ones, for the bound that no surrogate is.
-      labels: the class of each image, int [N] in 0 … K − 1, or −1 for one of no class, which then only competes with the
-        others; or p(y | x), float [N, K], rows that sum to 1.
+      labels: the class of each image, int [N] in 0 … K − 1, or −1 for one of no class, which then only competes
+        with the others; or p(y | x), float [N, K], rows that sum to 1.
       block: images of the set at once; smaller takes less memory. Changes no result but by rounding.
 
     Returns:
@@ -201,8 +201,8 @@ def check_labels(images: np.ndarray, labels: np.ndarray, what: str) -> np.ndarra
         present = (labels > 0).any(0) if known else np.zeros(1, bool)
     if not known:
         raise ValueError(
-            f"{what}: labels must be classes from 0 (or −1 for none), int [N], or probabilities, float [N, K] with rows that sum to 1,"
-            f" got {labels.dtype} {list(labels.shape)}"
+            f"{what}: labels must be classes from 0 (or −1 for none), int [N], or probabilities, float [N, K] with rows"
+            f" that sum to 1, got {labels.dtype} {list(labels.shape)}"
         )
     if not present.all():
         raise ValueError(
