@@ -119,6 +119,8 @@ def get_config() -> ConfigDict:
             # where real images lie: replicated on every device | sharded over all of them, which waits for all
             # processes at every batch | auto: sharded where they would take a quarter of a device's memory
             "references": "auto",
+            # more images at λ = 0, as many as surrogate and gradients of the costliest method would pay for
+            "equal_compute": False,
             "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),  # [low, high) of the score; 1.0 closed
         }
     )

@@ -74,6 +74,10 @@ class AuditOptions:
             raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
+        if not self.methods and self.labels.source == "heldout" and self.classifier.guide not in ("exact", "none"):
+            raise ValueError(
+                f"labels.source='heldout' is the control of classifier.guide='exact', got {self.classifier.guide!r}"
+            )
         clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
         if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
             raise ValueError(

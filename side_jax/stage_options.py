@@ -176,6 +176,7 @@ class ExtractOptions:
     top_k: int
     save_images: str
     references: str
+    equal_compute: bool
     bands: tuple[Band, ...]
 
     def __post_init__(self) -> None:

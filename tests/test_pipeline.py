@@ -559,6 +559,7 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     np.savez(tmp_path / "photos.npz", images=images)
     changes = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "dataset.channels": 3}
     changes |= {"target.source": "load", "methods": ("random",), "extract.top_k": 3}
+    changes |= {"dataset.heldout_fraction": 0.0}  # the file does not say what the model was trained on
     pipeline.run(smoke_config(**changes, **{"target.path": str(file)}), tmp_path / "run")
     assert len(results(tmp_path / "run")[0]) == 12
     (tmp_path / "old").rename(tmp_path / "new")
@@ -569,6 +570,27 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     flags.write_text(flags.read_text().replace("}", ', "noise_schedule": "cosine"}'))
     with pytest.raises(ValueError, match=rf'target {OTHER} \(files.model.json: "{HASH}" -> "{HASH}"; spec {HASHES}\)'):
         pipeline.run(config, tmp_path / "run")
+
+
+def test_photos_are_not_held_out_of_those_that_a_silent_target_may_have_seen(finished, tmp_path):
+    """Half of the training photos would be called held-out, and no copying seen. Two ways on are named, and open."""
+    shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()  # which names the training images
+    for name, seed in (("photos", 0), ("unseen", 1)):
+        images = np.random.default_rng(seed).integers(0, 256, (12, 16, 16, 1), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images)
+    paths = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "extract.top_k": 3}
+    changes = paths | {"target.source": "load", "target.path": str(tmp_path / "model"), "methods": ("random",)}
+    with pytest.raises(
+        ValueError, match=r"does not say which .*heldout_path, or set dataset.heldout_fraction=0"
+    ) as error:
+        pipeline.run(smoke_config(**changes), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+    changes["dataset.heldout_fraction"] = 0.0
+    assert len(pipeline.prepare(smoke_config(**changes), tmp_path / "run").split.heldout) == 0
+    changes["dataset.heldout_path"] = str(tmp_path / "unseen.npz")
+    assert len(pipeline.prepare(smoke_config(**changes), tmp_path / "run").split.heldout) == 12
 
 
 def test_no_git_is_no_obstacle(monkeypatch):
@@ -637,6 +659,7 @@ def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, t
         **{
             "dataset.name": "npz",
             "dataset.path": str(tmp_path / "photos.npz"),
+            "dataset.heldout_fraction": 0.0,
             "target.source": "load",
             "target.path": str(tmp_path / "model"),
             "classifier.arch": "resnet18",

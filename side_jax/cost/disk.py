@@ -50,18 +50,21 @@ def _training(variables: Any, train: TrainOptions) -> int:
 
 def _guide_bytes(setting: Setting, row: AuditOptions) -> int:
     if row.classifier.guide != "exact":
-        return _training(programs.resnet_variables(guide_net(row), setting.shape), row.classifier.train)
+        net = guide_net(row, setting.num_classes)
+        return _training(programs.resnet_variables(net, setting.shape), row.classifier.train)
     photos = row.labels.source in ("dataset", "heldout")  # synthetic images are there already
     pixels = math.prod(setting.shape) if photos else 0
     return set_images(setting, row) * (pixels + 4 * (guide_of(setting, row).num_classes if soft(row) else 1))
 
 
 def _label_bytes(setting: Setting, row: AuditOptions) -> int:
-    classes = guide_net(row).num_classes if row.labels.source in ("classifier", "clusters") else 1
+    classes = guide_net(row, setting.num_classes).num_classes if row.labels.source in ("classifier", "clusters") else 1
     labels = 4 * row.synthesize.num_images * classes
     if not row.has_teacher:
         return labels
-    return labels + _training(programs.resnet_variables(teacher_net(row), setting.shape), row.labels.train)
+    return labels + _training(
+        programs.resnet_variables(teacher_net(row, setting.num_classes), setting.shape), row.labels.train
+    )
 
 
 def _row_bytes(top_k: int, has_heldout: bool) -> float:

@@ -35,12 +35,14 @@ class Setting:
       unet: the target's architecture.
       devices: over which a batch is split.
       num_train: training images.
+      num_classes: classes of training images.
     """
 
     options: AuditOptions
     unet: UNet
     devices: int
     num_train: int
+    num_classes: int = CLASSES
 
     @property
     def shape(self) -> Shape:
@@ -97,28 +99,28 @@ def soft(row: AuditOptions) -> bool:
     return row.labels.source in ("classifier", "clusters") and row.labels.targets == "soft"
 
 
-def _num_classes(row: AuditOptions) -> int:
-    known = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
-    return known.get(row.labels.source, CLASSES)
+def _num_classes(row: AuditOptions, num_classes: int) -> int:
+    own = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
+    return own.get(row.labels.source, num_classes)
 
 
-def teacher_net(row: AuditOptions) -> ResNet:
-    """The classifier of the training images."""
+def teacher_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier of the training images, which have `num_classes`."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, CLASSES, imagenet_input=pretrained)
+    return ResNet(arch, num_classes, imagenet_input=pretrained)
 
 
-def guide_net(row: AuditOptions) -> ResNet:
-    """The classifier that guides."""
+def guide_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier that guides; `num_classes` of the training images, whose labels it may have."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, _num_classes(row), row.classifier.guide == "time_dependent", pretrained)
+    return ResNet(arch, _num_classes(row, num_classes), row.classifier.guide == "time_dependent", pretrained)
 
 
 def guide_of(setting: Setting, row: AuditOptions) -> Guide:
     """The guide, without numbers."""
     if row.classifier.guide != "exact":
-        return programs.network_guide(guide_net(row), setting.shape)
-    size, classes = set_images(setting, row), _num_classes(row)
+        return programs.network_guide(guide_net(row, setting.num_classes), setting.shape)
+    size, classes = set_images(setting, row), _num_classes(row, setting.num_classes)
     return programs.exact_guide(size, classes, soft(row), row.classifier.block, setting.shape)
 
 
@@ -233,7 +235,7 @@ def steer_jobs(setting: Setting) -> Iterator[Job]:
 
 
 def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:
-    net, train, shape = teacher_net(row), row.labels.train, setting.shape
+    net, train, shape = teacher_net(row, setting.num_classes), row.labels.train, setting.shape
     if row.has_teacher:
         yield Job(
             stage,
@@ -260,7 +262,7 @@ def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job
 
 
 def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
-    net, train, shape = guide_net(row), row.classifier.train, setting.shape
+    net, train, shape = guide_net(row, setting.num_classes), row.classifier.train, setting.shape
     probabilities, process = soft(row), Schedule().process()  # no count depends on its values
 
     def lower(size: int) -> Lowered:

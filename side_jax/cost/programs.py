@@ -66,6 +66,10 @@ class Lowered:
     batch: int
     fixed: int
 
+    def flops(self) -> float:
+        """Operations per image as given to the compiler; it is compiled only where that cannot be counted."""
+        return _flops(self.lowered) / self.batch or self.count().flops
+
     def count(self) -> Program:
         """Compiles it."""
         flops, compiled_count = _flops(self.lowered), False

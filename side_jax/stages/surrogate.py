@@ -12,7 +12,6 @@ from side_jax.artifacts import file_hash, fingerprint
 from side_jax.batch_size import resolve
 from side_jax.distributed import once
 from side_jax.extraction.descriptors import Descriptor, feature_descriptor, load_descriptor
-from side_jax.images import ImageSet
 from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.options import AuditOptions
@@ -22,8 +21,8 @@ from side_jax.stages.audit import (
     Audit,
     data_print,
     descriptor_spec,
+    labelled_photos,
     load_target,
-    paired_positions,
     precision_spec,
     train_spec,
 )
@@ -76,7 +75,7 @@ def label_spec(audit: Audit) -> dict[str, Any]:
         names = ("num_clusters", "cohesion", "temperature")
         spec |= {name: getattr(options, name) for name in names}
         spec |= descriptor_spec(*audit.options.cluster_descriptor()) if not audit.options.has_teacher else {}
-    photos = audit.split.train if audit.options.has_teacher else _labelled_photos(audit)
+    photos = audit.split.train if audit.options.has_teacher else labelled_photos(audit.options, audit)
     if photos is not None:
         spec |= {"images": data_print(photos), "labels": fingerprint(photos.labels)}
     if audit.options.has_teacher:
@@ -106,7 +105,7 @@ def label(audit: Audit) -> dict[str, Any]:
 def _make_labels(audit: Audit, teacher: Classifier | None) -> Labels:
     options = audit.options.labels
     images = surrogate_images(audit)
-    photos = _labelled_photos(audit)
+    photos = labelled_photos(audit.options, audit)
     if photos is not None:
         labels = Labels(photos.labels.astype(np.int32), int(photos.labels.max()) + 1)
     elif options.source == "random":
@@ -130,17 +129,8 @@ def _cluster_embedding(options: AuditOptions, teacher: Classifier | None) -> Des
 
 def surrogate_images(audit: Audit) -> np.ndarray:
     """What the guide learns from, uint8 [N, H, W, C]: labelled photos, or synthetic images."""
-    photos = _labelled_photos(audit)
+    photos = labelled_photos(audit.options, audit)
     return load_array(audit.workdir / SYNTHETIC) if photos is None else photos.images
-
-
-def _labelled_photos(audit: Audit) -> ImageSet | None:
-    """The photos that are a guide's set: of training, or for the control as many held-out ones; None if neither."""
-    source, split = audit.options.labels.source, audit.split
-    if source not in ("dataset", "heldout"):
-        return None
-    photos = split.train if source == "dataset" else split.heldout[paired_positions(audit)[1]]
-    return photos[np.flatnonzero(photos.labels >= 0)]
 
 
 def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]:
