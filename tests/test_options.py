@@ -37,7 +37,7 @@ def test_default_is_locked():
         (
             "labels.source",
             "oracle",
-            "labels.source must be one of classifier, .* random, got 'oracle'",
+            "labels.source must be one of classifier, .* heldout, random, got 'oracle'",
         ),
         ("labels.targets", "firm", "labels.targets must be one of soft, hard, got 'firm'"),
         ("labels.descriptor", "clip", "labels.descriptor must be one of '', pixel, sscd, teacher, got 'clip'"),

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 from PIL import Image
@@ -17,11 +18,14 @@ from safetensors.numpy import save_file
 import side_jax
 from configs import smoke
 from side_jax import code_hash, pipeline, provenance, status, training
+from side_jax.arrays import load_array
 from side_jax.artifacts import MANIFEST, SPEC, AuditError
 from side_jax.extraction import sweep
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.sscd import SSCD
 from side_jax.surrogate.classifier import load_variables
+from side_jax.surrogate.exact import ExactGuide
+from side_jax.surrogate.stored import read_guide
 from side_jax.training import TrainingDiverged
 from tests.golden.ours import write_adm
 from tests.golden.resnet_weights import resnet_weights
@@ -223,6 +227,93 @@ def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
     pipeline.run(smoke_config(methods=METHODS), copy)
     assert results(copy)[0].equals(table)
     assert results(copy)[1]["table1"] == metrics["table1"]
+
+
+EXACT = {"classifier.guide": "exact"}
+
+
+def test_exact_guide_runs_from_the_labels_to_the_end(finished, copy):
+    """The whole audit but target, synthetic images and labels, which are those of the student."""
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**EXACT), copy)
+    table, metrics = results(copy)
+    assert [row["method"] for row in metrics["table1"]] == ["random", "side_exact"]
+    expected, _ = results(finished)
+    unguided, guided = (np.array(table["scale"]) == scale for scale in (0, 2))
+    assert table.filter(unguided)["scores"].equals(expected.filter(unguided)["scores"])
+    assert not table.filter(guided)["scores"].equals(expected.filter(guided)["scores"])
+    files = {path.name for path in (copy / "classifier").iterdir()}
+    assert "set.safetensors" in files
+    assert not files & {"images.zarr", "variables.safetensors", "checkpoints"}  # nothing is trained or kept twice
+    guide, labels = side_jax.load_classifier(copy), np.load(copy / "labels" / "labels.npz")
+    assert isinstance(guide, ExactGuide)
+    made = side_jax.exact_guide(side_jax.load_target(copy), load_array(copy / "synthetic/images.zarr"), labels["probs"])
+    x_t, t = jax.random.normal(jax.random.key(0), (3, 16, 16, 1)), np.array([10, 400, 900], np.int32)
+    np.testing.assert_array_equal(guide.log_prob(x_t, t), made.log_prob(x_t, t))
+    np.testing.assert_array_equal(guide.gradient(x_t, t, t % 40), made.gradient(x_t, t, t % 40))
+    images = side_jax.sample(side_jax.load_target(copy), 3, guide=made, scale=2.0, num_steps=3, batch_size=8)
+    split = pipeline.load_split(pipeline.prepare(smoke_config(**EXACT), copy).options.dataset)
+    embed = side_jax.load_descriptor("pixel")
+    matches = side_jax.match(embed(images), embed(split.train.images), k=1)
+    best = [ids[0] for ids in table.filter(guided)["ids"].slice(0, 3).to_pylist()]
+    assert [split.train.ids[i] for i in matches.indices[:, 0]] == best
+
+
+def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy):
+    """It is its own ceiling, level by level; the student has the same one to be measured against."""
+    student = json.loads((copy / "classifier" / MANIFEST).read_text())["facts"]
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**EXACT), copy, stages=("distill",))
+    facts = json.loads((copy / "classifier" / MANIFEST).read_text())["facts"]
+    assert (facts["guide"], facts["synthetic"], facts["set_images"], facts["num_classes"]) == ("exact", True, 16, 40)
+    assert facts["agreement"] == facts["ceiling"] == student["ceiling"]
+    assert facts["agreement"].keys() == student["agreement"].keys()
+
+
+def test_block_of_an_exact_guide_is_no_other_audit(copy):
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**EXACT, **{"classifier.block": 5}), copy, stages=("distill",))
+    assert side_jax.load_classifier(copy).block == 5
+    pipeline.run(smoke_config(**EXACT, **{"classifier.block": 7}), copy, stages=("distill",))
+    assert side_jax.load_classifier(copy).block == 5  # made already
+
+
+def test_exact_guide_that_cannot_be_read_is_named(copy):
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
+        remove(copy / folder)
+    pipeline.run(smoke_config(**EXACT), copy, stages=("distill",))
+    file = copy / "classifier" / "set.safetensors"
+    file.write_bytes(file.read_bytes()[:30])
+    with pytest.raises(AuditError, match=r"set.safetensors cannot be read .*remove its folder") as error:
+        side_jax.load_classifier(copy)
+    assert "\n" not in str(error.value)
+
+
+EXACT_METHODS = ("random", "side_exact", "exact_train", "exact_heldout")
+
+
+def test_exact_methods_are_rows_of_table_1_with_bound_and_control(copy):
+    """Target and synthetic images are there; the bound and its control keep their own photos, equally many."""
+    for folder in ("classifier", "extract", "detect", "steer", "report"):
+        remove(copy / folder)
+    changes = {"detect.num_images": 0, "steer.weights": ()}
+    pipeline.run(smoke_config(methods=EXACT_METHODS, **changes), copy)
+    table, metrics = results(copy)
+    assert [row["method"] for row in metrics["table1"]] == list(EXACT_METHODS)
+    assert set(table["method"].to_pylist()) == set(EXACT_METHODS)
+    split = pipeline.load_split(pipeline.prepare(smoke_config(), copy).options.dataset)
+    for method, photos in (("exact_train", split.train), ("exact_heldout", split.heldout)):
+        folder = copy / "methods" / method
+        facts = json.loads((folder / "classifier" / MANIFEST).read_text())["facts"]
+        assert (facts["guide"], facts["synthetic"], facts["set_images"]) == ("exact", False, 200)
+        kept = load_array(folder / "classifier" / "images.zarr")
+        np.testing.assert_array_equal(kept, photos.images)
+        guide = read_guide(epath.Path(folder / "classifier"), epath.Path(copy))
+        np.testing.assert_array_equal(guide.labels[:200], photos.labels)
+    assert "Table 1" in (copy / "report.html").read_text()
 
 
 def test_unguided_audit_makes_no_surrogate(copy):

@@ -16,13 +16,13 @@ class Process(NamedTuple):
 
     alpha_bar: Float[np.ndarray | Array, " T"]
 
-    def at(self, t: Int[Array, " n"]) -> tuple[Float[Array, "n 1 1 1"], Float[Array, "n 1 1 1"]]:
+    def at(self, t: Int[np.ndarray | Array, " n"]) -> tuple[Float[Array, "n 1 1 1"], Float[Array, "n 1 1 1"]]:
         """α_t and σ_t of each image, ready to be multiplied with images: t int [N] -> float32 [N, 1, 1, 1] each."""
         level = Level(t, jnp.asarray(self.alpha_bar)[t].reshape(-1, 1, 1, 1))
         return level.alpha, level.sigma
 
     def add_noise(
-        self, x0: Float[Array, "n h w c"], eps: Float[Array, "n h w c"], t: Int[Array, " n"]
+        self, x0: Float[Array, "n h w c"], eps: Float[Array, "n h w c"], t: Int[np.ndarray | Array, " n"]
     ) -> Float[Array, "n h w c"]:
         """x_t = α_t x₀ + σ_t ε (Ho et al. 2020, Eq. 4): images [N, H, W, C], t int [N]."""
         alpha, sigma = self.at(t)

@@ -14,6 +14,11 @@ def test_alpha_and_sigma_of_each_image_are_ready_to_be_multiplied_with_images():
     np.testing.assert_allclose(sigma.ravel(), [0.6, 0.8, 0.6], rtol=1e-6)
 
 
+def test_timesteps_may_be_numpys():
+    for found, expected in zip(PROCESS.at(np.array([1, 2])), PROCESS.at(jnp.array([1, 2])), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_ends_of_the_process_are_exact():
     alpha, sigma = PROCESS.at(jnp.array([0, 3]))
     np.testing.assert_array_equal(alpha.ravel(), [1, 0])
