@@ -14,16 +14,17 @@ import jax
 import numpy as np
 
 import side_jax
-from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.process import Process
 from side_jax.representation.activations import decoder_layers
 from side_jax.representation.probe import Probe, generation_classes
 from side_jax.representation.spikiness import Forward
 from side_jax.sharding import stage_key
 
 
-def plain(eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array) -> dict[str, jax.Array]:
+def plain(denoise: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process) -> dict[str, jax.Array]:
     """A forward pass and nothing else."""
-    return {"eps": eps_fn(x0, t)}
+    return {"eps": denoise(x0, t).eps}
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -18,14 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from side_jax.diffusion.ddim import ddim_sample
-from side_jax.diffusion.guidance import classifier_gradient, guide
+from side_jax.diffusion.sample import sample as sample_from_noise
 from side_jax.diffusion.schedule import Schedule
+from side_jax.diffusion.solvers.ddim import DDIM
+from side_jax.diffusion.transforms import clip, guide
 from side_jax.models import conv
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.models.unet import UNet
 from side_jax.sharding import index_keys
 from side_jax.surrogate.classifier import Classifier
+from side_jax.target import predict
 
 SIZE = 32
 
@@ -54,15 +56,15 @@ def measure(num_images: int, num_steps: int, arch: str) -> tuple[float, float]:
     params = unet.lazy_init(jax.random.key(1), *shapes)
     classifier = Classifier(net, net.lazy_init(jax.random.key(2), *shapes))
     schedule, labels = Schedule(), jnp.zeros((num_images,), jnp.int32)
-    alpha_bar = jnp.asarray(schedule.alpha_bar())
+    process = schedule.process()
 
     @jax.jit
     def sample(keys: jax.Array, lam: jax.Array) -> jax.Array:
-        target: Any = functools.partial(unet.apply, params)
-        eps_fn = guide(target, classifier.log_prob, alpha_bar, labels, lam)
-        return ddim_sample(eps_fn, keys, (SIZE, SIZE, 1), schedule.ddim_steps(num_steps))
+        target: Any = functools.partial(predict, unet, params["params"], process, "epsilon")
+        denoise = guide(clip(target, 1.0), functools.partial(classifier.gradient, labels=labels), process, lam)
+        return sample_from_noise(denoise, DDIM(), keys, (SIZE, SIZE, 1), schedule.steps(num_steps))
 
-    gradient = jax.jit(lambda x: classifier_gradient(classifier.log_prob, x, t, labels))
+    gradient = jax.jit(lambda x: classifier.gradient(x, t, labels))
     keys = index_keys(jax.random.key(3), np.arange(num_images))
     return seconds(sample, keys, jnp.float32(4.0)), num_steps * seconds(gradient, x)
 

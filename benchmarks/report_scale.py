@@ -100,12 +100,12 @@ def write_sweep(audit: Audit, list_length: float) -> None:
 _STEPS: dict[str, tuple[Any, str]] = {
     "near-duplicates of the pool": (report, "near_duplicate_groups"),
     "relabellings": (null, "relabellings"),
-    "reading parts": (report, "read_parts"),
+    "reading parts": (report, "read_scale"),
     "columns from the tables": (scores.Scores, "from_table"),
     "scores and intervals": (report, "summarize"),
     "excess and its null": (report, "calibrate"),
     "held-out photos": (report, "_heldout_photos"),
-    "best λ against Random": (report, "compare_with_random"),
+    "best λ against Random": (report, "against_random"),
     "Table 1": (report, "table1"),
     "page": (report, "render"),
 }

@@ -24,6 +24,7 @@ from etils import epath
 import side_jax
 from configs import smoke
 from side_jax.arrays import ImageStore
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.extraction.descriptors import load_descriptor
 from side_jax.extraction.references import place_references
 from side_jax.extraction.sweep import Sweep
@@ -66,7 +67,7 @@ def make_sweep(target: Target, num_steps: int, folder: epath.Path, kind: type[Sw
     placed = place_references(
         np.array(photos.ids), lambda rows: vectors[rows], photos.images, np.arange(len(photos)), mesh, False
     )
-    sampler = Sampler(target, stage_key(0, "extract"), num_steps, 0.0, _BATCH, None, mesh)
+    sampler = Sampler(target, stage_key(0, "extract"), num_steps, DDIM(), _BATCH, None, mesh)
 
     def no_store(scale: float) -> ImageStore:
         raise AssertionError(f"no images are kept, of λ = {scale}")

@@ -20,7 +20,8 @@ def get_config() -> ConfigDict:
     config.precision = "auto"
 
     # Rows of Table 1 to compare, each replacing labels.source and classifier.guide: random (λ = 0), ol_ti, side,
-    # side_clusters, random_labels. Empty: one audit, with these two fields as they are.
+    # side_exact, side_clusters, random_labels, and the exact guide's bound and control, exact_train and exact_heldout.
+    # Empty: one audit, with these two fields as they are.
     config.methods = ()
 
     config.dataset = ConfigDict(
@@ -51,7 +52,6 @@ def get_config() -> ConfigDict:
                 "dropout": 0.0,
             },
             "schedule": {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02},
-            "clip_x0": True,  # clip x0_hat to [-1, 1] while sampling
             "train": _train(
                 num_steps=258_000,
                 batch_size=64,
@@ -67,6 +67,10 @@ def get_config() -> ConfigDict:
         }
     )
 
+    # When x0_hat is clipped to the range of the target's scheduler, if that clips: before_guide | after_guide, as a
+    # guided eps_hat passed to diffusers' scheduler | consistent, as guided-diffusion: eps_hat is recomputed | none
+    config.sampler = ConfigDict({"clip": "before_guide"})
+
     # The surrogate's training set: unguided samples of the target.
     config.synthesize = ConfigDict({"num_images": 50_000, "num_steps": 50, "batch_size": _batch_size(256)})
 
@@ -74,7 +78,8 @@ def get_config() -> ConfigDict:
         {
             # classifier: a teacher, trained on the labelled training images, labels the synthetic ones
             # clusters: k-means of the synthetic images, no training data | random: each synthetic image its own class
-            # dataset: the training images themselves with their labels, no synthetic ones
+            # dataset: the training images themselves with their labels, no synthetic ones | heldout: as many held-out
+            # ones, the control of an exact guide over the training images
             "source": "classifier",
             "targets": "soft",  # classifier, clusters: soft (KL, Eq. 11) | hard (cross-entropy, the later version)
             "num_clusters": 100,  # clusters: K
@@ -88,8 +93,10 @@ def get_config() -> ConfigDict:
     config.classifier = ConfigDict(
         {
             "arch": "resnet34",  # of teacher and student; resnet18, resnet18_small, resnet10_small, resnet10_tiny
-            # time_dependent: TDKD, Eq. (11) | time_independent: the same without noise, "TI" | none: λ = 0 only
+            # time_dependent: TDKD, Eq. (11) | exact: the minimiser of Eq. (11) in closed form, without training |
+            # time_independent: no noise, "TI" | none: λ = 0 only
             "guide": "time_dependent",
+            "block": 8_192,  # exact: images of its set at once; less takes less memory
             # start of the teacher, or of a guide without one: torchvision's ImageNet weights, .pth or .safetensors
             "pretrained": "",
             "train": _train(num_steps=50_000, batch_size=64, learning_rate=1e-4, warmup_steps=500, flip=True),
@@ -112,6 +119,8 @@ def get_config() -> ConfigDict:
             # where real images lie: replicated on every device | sharded over all of them, which waits for all
             # processes at every batch | auto: sharded where they would take a quarter of a device's memory
             "references": "auto",
+            # more images at λ = 0, as many as surrogate and gradients of the costliest method would pay for
+            "equal_compute": False,
             "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),  # [low, high) of the score; 1.0 closed
         }
     )

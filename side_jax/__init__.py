@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from side_jax.representation.steering_vectors import steering_vectors as steering_vectors
     from side_jax.sampling import sample as sample
     from side_jax.stages.audit import load_target as load_target
-    from side_jax.surrogate.classifier import load_classifier as load_classifier
+    from side_jax.surrogate.exact import exact_guide as exact_guide
+    from side_jax.surrogate.stored import load_classifier as load_classifier
 
 # gs:// through gcsfs, which takes credentials and endpoint as Google's own library does. Without its cache of listings:
 # TensorStore, Orbax and other processes write beside it.
@@ -38,7 +39,8 @@ _HOME = {
     "ImageSet": "side_jax.images",
     "Matches": "side_jax.extraction.matching",
     "ams": "side_jax.evidence.metrics",
-    "load_classifier": "side_jax.surrogate.classifier",
+    "exact_guide": "side_jax.surrogate.exact",
+    "load_classifier": "side_jax.surrogate.stored",
     "load_descriptor": "side_jax.extraction.descriptors",
     "load_images": "side_jax.images",
     "load_target": "side_jax.stages.audit",

@@ -17,6 +17,7 @@ from side_jax.stage_options import (
     ExtractOptions,
     LabelOptions,
     ReportOptions,
+    SamplerOptions,
     SteerOptions,
     SynthesizeOptions,
     TargetOptions,
@@ -24,14 +25,21 @@ from side_jax.stage_options import (
     require,
 )
 
-# Rows of Table 1 (seed 002), and the later version's clusters: labels.source and classifier.guide of each.
+# Rows of Table 1 (seed 002), the later version's clusters, and the exact guide with its bound and control (DESIGN §4):
+# labels.source and classifier.guide of each.
 METHODS = {
     "random": ("classifier", "none"),
     "ol_ti": ("dataset", "time_independent"),
     "side": ("classifier", "time_dependent"),
     "side_clusters": ("clusters", "time_dependent"),
+    "side_exact": ("classifier", "exact"),
+    "exact_train": ("dataset", "exact"),
+    "exact_heldout": ("heldout", "exact"),
     "random_labels": ("random", "time_dependent"),
 }
+
+
+_MAIN = ("side", "side_exact")  # the first of them that is asked for is what the report speaks of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +50,7 @@ class AuditOptions:
     precision: str
     dataset: DatasetOptions
     target: TargetOptions
+    sampler: SamplerOptions
     synthesize: SynthesizeOptions
     labels: LabelOptions
     classifier: ClassifierOptions
@@ -65,6 +74,10 @@ class AuditOptions:
             raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
+        if not self.methods and self.labels.source == "heldout" and self.classifier.guide not in ("exact", "none"):
+            raise ValueError(
+                f"labels.source='heldout' is the control of classifier.guide='exact', got {self.classifier.guide!r}"
+            )
         clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
         if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
             raise ValueError(
@@ -92,7 +105,7 @@ class AuditOptions:
         return tuple(method for method in self.methods if method != "random")
 
     def rows(self) -> "dict[str, AuditOptions]":
-        """The audits that make up this one, by method: the main one first, SIDE if it is among them, then the others.
+        """The audits that make up this one, by method: the main one first (`_MAIN`), then the others.
 
         λ = 0 is the same for all methods, and in the main one only.
         """
@@ -101,7 +114,7 @@ class AuditOptions:
             name = next((name for name, row in METHODS.items() if row == chosen), f"{chosen[0]}, {chosen[1]}")
             return {"random" if self.classifier.guide == "none" else name: self}
         guided = self._guided_methods() or ("random",)
-        main = "side" if "side" in guided else guided[0]
+        main = next((name for name in _MAIN if name in guided), guided[0])
         others = [name for name in guided if name != main]
         rows = {main: self._as(main, self.extract.scales if main != "random" else (0.0,))}
         return rows | {name: self._as(name, tuple(s for s in self.extract.scales if s > 0)) for name in others}

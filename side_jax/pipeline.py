@@ -28,10 +28,11 @@ from side_jax.splitting import Split, near_duplicate_groups, split_images
 from side_jax.stage_options import DatasetOptions
 from side_jax.stages.audit import Audit, check
 from side_jax.stages.detect import detect, detect_request, detect_spec
+from side_jax.stages.distill import distill, distill_spec
 from side_jax.stages.extract import extract, extract_request, extract_spec
 from side_jax.stages.report import report, report_request
 from side_jax.stages.steer import steer, steer_request, steer_spec
-from side_jax.stages.surrogate import distill, distill_spec, label, label_spec, synthesize, synthesize_spec
+from side_jax.stages.surrogate import label, label_spec, synthesize, synthesize_spec
 from side_jax.stages.target import target, target_request, target_spec
 
 _log = logging.getLogger(__name__)

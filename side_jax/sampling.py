@@ -1,9 +1,9 @@
-"""Images from a target, guided or not. Image n depends on (seed, n) and the model alone (DESIGN §6)."""
+"""Images from a target, guided or not. Image n depends on (seed, n) and the model alone (DESIGN §5)."""
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,21 +12,23 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from side_jax.diffusion.ddim import ddim_sample, to_uint8
-from side_jax.diffusion.guidance import guide as guide_eps
-from side_jax.diffusion.schedule import DDIMSteps
-from side_jax.models.resnet import ResNet
+from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.process import Process, Steps
+from side_jax.diffusion.sample import sample as sample_from_noise
+from side_jax.diffusion.sample import to_uint8
+from side_jax.diffusion.solvers import Solver
+from side_jax.diffusion.solvers.ddim import DDIM
+from side_jax.diffusion.transforms import CLIP_ORDERS, fold, guide
 from side_jax.models.unet import UNet
 from side_jax.precision import compute_dtype
 from side_jax.representation.steering import Steering, steer
 from side_jax.sharding import index_keys, local_mesh, place, replicate, stage_key
-from side_jax.surrogate.classifier import Classifier
-from side_jax.target import Target, predict_eps
+from side_jax.surrogate.guide import Guide
+from side_jax.target import Target, predict
 
 # Folded into an image's key for its label and its class; noise folds in the step number, far below.
 _LABEL_DRAW = 2**31 - 1
 _CLASS_DRAW = 2**31 - 2
-DRAWN = -1  # in the place of a label: draw it from the image's own key
 
 
 def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> jax.Array:
@@ -39,71 +41,86 @@ def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
     return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
 
 
+_DDIM = DDIM()
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How images are made, without the numbers: hashable, a static argument. `net` is None for unguided images."""
+    """How images are made, without the numbers: hashable, a static argument.
+
+    Attributes:
+      unet, prediction_type: of the target.
+      image_shape: (H, W, C).
+      solver: how a step is taken.
+      clip: one of `CLIP_ORDERS`.
+      limit: x̂₀ is clipped to [−limit, limit]; None: not.
+      dtype: of the networks.
+    """
 
     unet: UNet
     prediction_type: str
-    net: ResNet | None
     image_shape: tuple[int, int, int]
-    eta: float
-    clip_x0: float | None
+    solver: Solver
+    clip: str
+    limit: float | None
     dtype: DTypeLike
 
 
 class Weights(NamedTuple):
-    """The numbers: UNet and guide (None for unguided images), schedule, and the stage's key as raw data.
+    """The numbers: UNet and guide (None for unguided images), process, steps, and the stage's key as raw data.
 
     `steering` is None, or layer -> vectors [S, C], and α: traced, as λ is.
     """
 
     params: Any
-    variables: Any
-    alpha_bar: jax.Array
-    steps: DDIMSteps
+    guide: Any
+    process: Process
+    steps: Steps
     key_data: jax.Array
     steering: tuple[dict[str, jax.Array], jax.Array] | None = None
 
+    def layout(self) -> "Weights":
+        """In the place of every array how it lies over the devices: on each, but for the set of an exact guide."""
+        one = jax.tree.map(lambda _: PartitionSpec(), self._replace(guide=None))
+        return one._replace(guide=self.guide.layout() if self.guide else None)
 
-def generate(
-    recipe: Recipe, weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+
+def generate(recipe: Recipe, weights: Weights, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> jax.Array:
     """Images by index: the pure function that every program of the sampler is made of.
 
     Args:
       recipe: what is static.
       weights: arrays.
       indices: uint32 [N].
-      labels: int32 [N], classes to guide to; `DRAWN` draws from the image's own key.
+      labels: int32 [N], classes to guide to; not used without a guide.
       lam: λ of Eq. (10), float32 scalar. Traced, as labels are: one program serves a whole sweep.
 
     Returns:
-      uint8 [N, H, W, C], and the label of each: int32 [N], −1 if unguided.
+      uint8 [N, H, W, C].
     """
     keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
-    unet = recipe.unet
-    classes = draw_classes(unet, keys)
-    eps_fn: Any = functools.partial(
-        predict_eps,
-        unet,
+    classes = draw_classes(recipe.unet, keys)
+    denoise: Denoise = functools.partial(
+        predict,
+        recipe.unet,
         weights.params,
-        weights.alpha_bar,
+        weights.process,
         recipe.prediction_type,
         classes=classes,
         dtype=recipe.dtype,
     )
     if weights.steering is not None:
         vectors, alpha = weights.steering
-        eps_fn = steer(eps_fn, vectors, weights.steps.t, alpha)
-    if recipe.net is None:
-        labels = jnp.full_like(labels, -1)
-    else:
-        labels = jnp.where(labels == DRAWN, draw_labels(keys, recipe.net.num_classes), labels)
-        log_prob = functools.partial(Classifier(recipe.net, weights.variables).log_prob, dtype=recipe.dtype)
-        eps_fn = guide_eps(eps_fn, log_prob, weights.alpha_bar, labels, lam)
-    x_0 = ddim_sample(eps_fn, keys, recipe.image_shape, weights.steps, recipe.eta, recipe.clip_x0)
-    return to_uint8(x_0), labels
+        denoise = steer(denoise, vectors, weights.steps.t.t, alpha)
+
+    def guidance(denoise: Denoise) -> Denoise:
+        if weights.guide is None:
+            return denoise
+        gradient = functools.partial(weights.guide.in_dtype(recipe.dtype).gradient, labels=labels)
+        return guide(denoise, gradient, weights.process, lam)
+
+    denoise = fold(denoise, recipe.clip, recipe.limit, weights.process, guidance)
+    return to_uint8(sample_from_noise(denoise, recipe.solver, keys, recipe.image_shape, weights.steps))
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "mesh"))
@@ -113,9 +130,9 @@ def _sample_batch(
     """`generate`, each device on its own rows."""
     one, many = PartitionSpec(), PartitionSpec("data")
     program = jax.shard_map(
-        lambda *arguments: generate(recipe, *arguments)[0],
+        functools.partial(generate, recipe),
         mesh=mesh,
-        in_specs=(one, many, many, one),
+        in_specs=(weights.layout(), many, many, one),
         out_specs=many,
         check_vma=False,
     )
@@ -128,14 +145,15 @@ class Sampler:
     Args:
       target: the model.
       key: the stage's key (`stage_key`).
-      num_steps: DDIM steps.
-      eta: DDIM's η.
+      num_steps: steps of the solver.
+      solver: how a step is taken.
       batch_size: images per call of the compiled program, rounded up to a multiple of the devices. Changes speed and
         memory only.
-      guide: the classifier for λ > 0, if any.
+      guide: for λ > 0, if any; its arrays are placed already if its set is sharded.
       mesh: the devices to run on; those of this process if not given.
       precision: of the networks (`compute_dtype`).
       steering: what to add to the target's layers for a weight other than 0, if anything.
+      clip: one of `CLIP_ORDERS`.
 
     Attributes:
       mesh: the devices.
@@ -146,32 +164,34 @@ class Sampler:
         target: Target,
         key: jax.Array,
         num_steps: int,
-        eta: float = 0.0,
+        solver: Solver = _DDIM,
         batch_size: int = 64,
-        guide: Classifier | None = None,
+        guide: Guide | None = None,
         mesh: Mesh | None = None,
         precision: str = "auto",
         steering: Steering | None = None,
+        clip: str = CLIP_ORDERS[0],
     ) -> None:
         if steering is not None:
             steering.check(target, num_steps)
         self.mesh = mesh or local_mesh()
         self.batch_size = batch_size
-        self._guide = guide
         schedule = target.schedule
         self._recipe = Recipe(
             target.unet,
             schedule.prediction_type,
-            None,
             target.image_shape,
-            float(eta),
+            solver,
+            clip,
             target.clip_x0,
             compute_dtype(precision),
         )
-        steps = schedule.ddim_steps(num_steps)
-        weights = Weights(target.params, None, jnp.asarray(schedule.alpha_bar()), steps, jax.random.key_data(key))
+        weights = Weights(target.params, None, schedule.process(), schedule.steps(num_steps), jax.random.key_data(key))
+        self._key = key
         self._weights = replicate(weights, self.mesh)
-        self._variables = replicate(guide.variables, self.mesh) if guide else None
+        self._guide = (
+            jax.tree.map(lambda array, spec: place(array, spec, self.mesh), guide, guide.layout()) if guide else None
+        )
         self._vectors = replicate(dict(steering.vectors), self.mesh) if steering else None
 
     @property
@@ -196,12 +216,22 @@ class Sampler:
             raise ValueError(f"scale must be 0 without a guide and 0 or more with one, got {scale}")
         if not math.isfinite(steering_weight) or (steering_weight and self._vectors is None):
             raise ValueError(f"steering_weight must be 0 without steering and finite with it, got {steering_weight}")
-        recipe, weights = self._recipe, self._weights
+        weights = self._weights
         if steering_weight and self._vectors is not None:
             weights = weights._replace(steering=(self._vectors, jnp.float32(steering_weight)))
+        return self._recipe, weights._replace(guide=self._guide if scale > 0 else None)
+
+    def signature(self, scale: float) -> Hashable:
+        """What the compiled program at λ = `scale` depends on, but for the batch."""
+        recipe, weights = self.program(scale)
+        return recipe, jax.tree.structure(weights), tuple(leaf.shape for leaf in jax.tree.leaves(weights))
+
+    def draw(self, indices: np.ndarray, scale: float) -> np.ndarray:
+        """The class that each image is guided to, from its own key: int32 [N]; −1 for unguided images."""
         if self._guide is None or scale == 0:
-            return recipe, weights
-        return dataclasses.replace(recipe, net=self._guide.net), weights._replace(variables=self._variables)
+            return np.full(len(indices), -1, np.int32)
+        keys = index_keys(self._key, np.asarray(indices, np.uint32))
+        return np.asarray(draw_labels(keys, self._guide.num_classes))
 
     def place(self, rows: np.ndarray) -> jax.Array:
         """One batch of per-image values, split over the devices."""
@@ -210,9 +240,9 @@ class Sampler:
     def __call__(
         self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None, steering_weight: float = 0.0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (indices, uint8 images) batch by batch; `labels` as `generate` has them, drawn if not given."""
+        """Yields (indices, uint8 images) batch by batch; `labels` int32 [N], drawn if not given."""
         recipe, weights = self.program(scale, steering_weight)
-        labels = np.full(len(indices), DRAWN, np.int32) if labels is None else labels
+        labels = self.draw(indices, scale) if labels is None else labels
         for start in range(0, len(indices), self.batch_size):
             batch = indices[start : start + self.batch_size]
             # The last batch is filled up with its last image, so that one program serves all batches.
@@ -244,7 +274,7 @@ def sample(
     seed: int = 0,
     num_steps: int = 50,
     *,
-    guide: Classifier | None = None,
+    guide: Guide | None = None,
     labels: int | np.ndarray | None = None,
     scale: float = 0.0,
     eta: float = 0.0,
@@ -253,6 +283,7 @@ def sample(
     precision: str = "auto",
     steering: Steering | None = None,
     steering_weight: float = 0.0,
+    clip: str = CLIP_ORDERS[0],
 ) -> np.ndarray:
     """Generates images first_index … first_index + num_images − 1 of the endless sequence that `seed` defines.
 
@@ -265,7 +296,7 @@ def sample(
       num_images: N, at least 1.
       seed: 0 or more.
       num_steps: DDIM steps, 1 … T.
-      guide: from `load_classifier`; needed if `scale` > 0.
+      guide: from `load_classifier` or `exact_guide`; needed if `scale` > 0.
       labels: class to guide to, one for all or one per image; None draws one from each image's key.
       scale: λ of Eq. (10); 0 is unguided.
       eta: DDIM's η, in [0, 1].
@@ -276,6 +307,8 @@ def sample(
       steering: from `steering_vectors`, for this target and as many steps; needed if `steering_weight` is not 0.
       steering_weight: α of h + α (mean(positive) − mean(negative)); 0 is no steering, below 0 steers away from the
         positive set. The noise of an image is the same at every α.
+      clip: where x̂₀ is clipped, if the target's scheduler clips: "before_guide", "after_guide" (as a guided ε̂ passed to
+        diffusers' scheduler), "consistent" (as guided-diffusion; ε̂ is recomputed) or "none".
 
     Returns:
       uint8 [N, H, W, C].
@@ -293,14 +326,17 @@ def sample(
             raise ValueError(f"sample: {name} must be at least {least}, got {value}")
     if not 0 <= eta <= 1:
         raise ValueError(f"sample: eta must be in [0, 1], got {eta}")
+    if clip not in CLIP_ORDERS:
+        raise ValueError(f"sample: clip must be one of {', '.join(CLIP_ORDERS)}, got {clip!r}")
     chosen = None
     if labels is not None:
         if guide is None:
             raise ValueError(f"sample: labels={labels!r} without a guide")
         chosen = np.broadcast_to(np.asarray(labels, np.int32), (num_images,))
-        if chosen.min() < 0 or chosen.max() >= guide.net.num_classes:
-            raise ValueError(f"sample: labels must be in 0 … {guide.net.num_classes - 1}, got {labels!r}")
+        if chosen.min() < 0 or chosen.max() >= guide.num_classes:
+            raise ValueError(f"sample: labels must be in 0 … {guide.num_classes - 1}, got {labels!r}")
     size, key = min(batch_size, num_images), stage_key(seed, "extract")
-    sampler = Sampler(target, key, num_steps, eta, size, guide, precision=precision, steering=steering)
+    solver = DDIM(float(eta))
+    sampler = Sampler(target, key, num_steps, solver, size, guide, None, precision, steering, clip)
     indices = np.arange(first_index, first_index + num_images)
     return np.concatenate([images for _, images in sampler(indices, scale, chosen, steering_weight)])

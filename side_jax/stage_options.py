@@ -10,6 +10,7 @@ from typing import Any
 
 from side_jax.batch_size import check_batch_size
 from side_jax.diffusion.schedule import Schedule
+from side_jax.diffusion.transforms import CLIP_ORDERS
 from side_jax.extraction.descriptors import check_descriptor
 from side_jax.fields import check_known
 from side_jax.models.resnet import ARCHITECTURES
@@ -18,10 +19,10 @@ from side_jax.training import TrainOptions
 
 Band = tuple[str, float, float]  # name, lowest score in it, lowest score above it
 
-LABEL_SOURCES = ("classifier", "clusters", "dataset", "random")
+LABEL_SOURCES = ("classifier", "clusters", "dataset", "heldout", "random")
 SAVE_IMAGES = ("none", "matched", "all")
 ATTACKS = ("loss", "secmi", "pia")
-GUIDES = ("time_dependent", "time_independent", "none")
+GUIDES = ("exact", "time_dependent", "time_independent", "none")
 
 
 def require(condition: bool, field: str, value: Any, rule: str) -> None:
@@ -65,7 +66,6 @@ class TargetOptions:
     path: str
     unet: Mapping[str, Any]
     schedule: Mapping[str, Any]
-    clip_x0: bool
     train: TrainOptions
 
     def __post_init__(self) -> None:
@@ -98,6 +98,16 @@ class TargetOptions:
                 " 'epsilon' (one that predicts something else can be loaded)"
             )
         return schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerOptions:
+    """See configs/default.py for every field."""
+
+    clip: str
+
+    def __post_init__(self) -> None:
+        one_of(CLIP_ORDERS, "sampler.clip", self.clip)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +151,14 @@ class ClassifierOptions:
 
     arch: str
     guide: str
+    block: int
     pretrained: str
     train: TrainOptions
 
     def __post_init__(self) -> None:
         one_of(tuple(ARCHITECTURES), "classifier.arch", self.arch)
         one_of(GUIDES, "classifier.guide", self.guide)
+        require(self.block >= 1, "classifier.block", self.block, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +176,7 @@ class ExtractOptions:
     top_k: int
     save_images: str
     references: str
+    equal_compute: bool
     bands: tuple[Band, ...]
 
     def __post_init__(self) -> None:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.objective import ddpm_loss
-from side_jax.diffusion.prediction import to_eps
+from side_jax.diffusion.prediction import Prediction, to_prediction
+from side_jax.diffusion.process import Process
+from side_jax.diffusion.sample import to_float
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.unet import UNet
 from side_jax.training import LossFn, random_flip
@@ -24,7 +25,7 @@ class Target:
       unet: the architecture.
       params: its weights (EMA, if it was trained with one).
       schedule: noise schedule.
-      clip_x0: clip x̂₀ to [−clip_x0, clip_x0] while sampling; None does not.
+      clip_x0: its scheduler clips x̂₀ to [−clip_x0, clip_x0] while sampling; None: it does not.
       facts: what its manifest says about its training, {} if it has none.
     """
 
@@ -56,31 +57,35 @@ class Target:
         Raises:
           ValueError: if the target is class-conditional and `classes` are missing, or the other way round.
         """
-        alpha_bar = jnp.asarray(self.schedule.alpha_bar())
-        return predict_eps(self.unet, self.params, alpha_bar, self.schedule.prediction_type, x_t, t, classes)
+        return self.denoise(x_t, t, classes).eps
+
+    def denoise(self, x_t: jax.Array, t: jax.Array, classes: jax.Array | None = None) -> Prediction:
+        """x̂₀, not clipped, and ε̂. As `eps`."""
+        process, kind = self.schedule.process(), self.schedule.prediction_type
+        return predict(self.unet, self.params, process, kind, x_t, t, classes)
 
 
-def predict_eps(
+def predict(
     unet: UNet,
     params: Any,
-    alpha_bar: jax.Array,
+    process: Process,
     prediction_type: str,
     x_t: jax.Array,
     t: jax.Array,
     classes: jax.Array | None = None,
     dtype: DTypeLike = jnp.float32,
-) -> jax.Array:
-    """`Target.eps` of a target in pieces, so that a compiled program need not hold its weights as constants.
+) -> Prediction:
+    """`Target.denoise` of a target in pieces, so that a compiled program need not hold its weights as constants.
 
-    The UNet's blocks run in `dtype`; x_t and ε̂ are float32.
+    The UNet's blocks run in `dtype`; x_t, x̂₀ and ε̂ are float32.
     """
     output: Any = unet.apply({"params": params}, x_t, t, classes, dtype=dtype)
-    return to_eps(output, jnp.asarray(x_t), alpha_bar[t], prediction_type)
+    return to_prediction(output, jnp.asarray(x_t), *process.at(t), prediction_type)
 
 
 def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:
     """The DDPM objective on a batch {"image": uint8 [N, H, W, C]}."""
-    alpha_bar = schedule.alpha_bar()
+    process = schedule.process()
 
     def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
         flip_key, dropout_key, noise_key = jax.random.split(key, 3)
@@ -93,6 +98,6 @@ def target_loss(unet: UNet, schedule: Schedule, flip: bool) -> LossFn:
             eps: Any = unet.apply({"params": params}, x_t, t, deterministic=False, rngs=rngs)
             return eps
 
-        return ddpm_loss(eps_fn, noise_key, x0, jnp.asarray(alpha_bar)), (model_state, {})
+        return ddpm_loss(eps_fn, noise_key, x0, process), (model_state, {})
 
     return loss

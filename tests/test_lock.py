@@ -231,7 +231,7 @@ def test_nothing_but_temporary_files_is_cleared_away(tmp_path):
         "extract/scale=00.00/.part-0.parquet.89abcdef.tmp",
         "extract/.train_descriptors.zarr.01234567.tmp/0.0",  # a folder, as earlier versions left
         "synthetic/images.zarr/0.0.0.0.__lock",
-        "classifier/params.orbax-checkpoint-tmp/d/x",
+        "target/checkpoints/2.orbax-checkpoint-tmp/d/x",
     )
     for name in kept + swept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -239,4 +239,4 @@ def test_nothing_but_temporary_files_is_cleared_away(tmp_path):
     with workdir_lock(epath.Path(tmp_path)):
         found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {*kept, LOCK}
-    assert not (tmp_path / "classifier" / "params.orbax-checkpoint-tmp").exists()
+    assert not (tmp_path / "target" / "checkpoints" / "2.orbax-checkpoint-tmp").exists()

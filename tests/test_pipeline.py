@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -66,7 +68,7 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "synthetic/images.zarr",
         "labels/labels.npz",
         "classifier/manifest.json",
-        "classifier/params",
+        "classifier/variables.safetensors",
         "extract/train_descriptors.zarr",
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
@@ -121,8 +123,13 @@ def remove(path):
 INTERRUPTED = {
     "target": ["target/manifest.json", "target/diffusers", "target/checkpoints/3"],
     "synthesize": ["synthetic/manifest.json"],
-    "label": ["labels/manifest.json", "labels/labels.npz", "labels/teacher/params", "labels/teacher/checkpoints/3"],
-    "distill": ["classifier/manifest.json", "classifier/params", "classifier/checkpoints"],
+    "label": [
+        "labels/manifest.json",
+        "labels/labels.npz",
+        "labels/teacher/variables.safetensors",
+        "labels/teacher/checkpoints/3",
+    ],
+    "distill": ["classifier/manifest.json", "classifier/variables.safetensors", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
     "detect": ["detect/manifest.json", "detect/membership.parquet"],
     "steer": ["steer/manifest.json"],
@@ -257,6 +264,23 @@ def test_time_independent_guide_is_the_teacher(copy):
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
     for ours, theirs in zip(jax.tree.leaves(guide), jax.tree.leaves(teacher), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_stages_that_the_primary_does_alone_wait_for_no_other_process(copy, monkeypatch):
+    """With images to be generated again, for which they need target and guide."""
+
+    def never(*arguments, **options):
+        raise AssertionError("waits for the other processes")
+
+    audit = pipeline.prepare(smoke_config(**{"extract.save_images": "none"}), copy)
+    monkeypatch.setattr(jax, "process_count", lambda *_: 2)
+    monkeypatch.setattr(multihost, "sync_global_processes", never)
+    for name in ("process_allgather", "broadcast_one_to_all", "sync_global_devices"):
+        monkeypatch.setattr(multihost_utils, name, never)
+    alone = [stage for stage in pipeline.STAGES if stage.alone]
+    assert [stage.name for stage in alone] == ["detect", "steer", "report"]
+    for stage in alone:
+        assert stage.run(audit), stage.name
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
@@ -444,6 +468,7 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     np.savez(tmp_path / "photos.npz", images=images)
     changes = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "dataset.channels": 3}
     changes |= {"target.source": "load", "methods": ("random",), "extract.top_k": 3}
+    changes |= {"dataset.heldout_fraction": 0.0}  # the file does not say what the model was trained on
     pipeline.run(smoke_config(**changes, **{"target.path": str(file)}), tmp_path / "run")
     assert len(results(tmp_path / "run")[0]) == 12
     (tmp_path / "old").rename(tmp_path / "new")
@@ -454,6 +479,27 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     flags.write_text(flags.read_text().replace("}", ', "noise_schedule": "cosine"}'))
     with pytest.raises(ValueError, match=rf'target {OTHER} \(files.model.json: "{HASH}" -> "{HASH}"; spec {HASHES}\)'):
         pipeline.run(config, tmp_path / "run")
+
+
+def test_photos_are_not_held_out_of_those_that_a_silent_target_may_have_seen(finished, tmp_path):
+    """Half of the training photos would be called held-out, and no copying seen. Two ways on are named, and open."""
+    shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()  # which names the training images
+    for name, seed in (("photos", 0), ("unseen", 1)):
+        images = np.random.default_rng(seed).integers(0, 256, (12, 16, 16, 1), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images)
+    paths = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "extract.top_k": 3}
+    changes = paths | {"target.source": "load", "target.path": str(tmp_path / "model"), "methods": ("random",)}
+    with pytest.raises(
+        ValueError, match=r"does not say which .*heldout_path, or set dataset.heldout_fraction=0"
+    ) as error:
+        pipeline.run(smoke_config(**changes), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+    changes["dataset.heldout_fraction"] = 0.0
+    assert len(pipeline.prepare(smoke_config(**changes), tmp_path / "run").split.heldout) == 0
+    changes["dataset.heldout_path"] = str(tmp_path / "unseen.npz")
+    assert len(pipeline.prepare(smoke_config(**changes), tmp_path / "run").split.heldout) == 12
 
 
 def test_no_git_is_no_obstacle(monkeypatch):
@@ -522,6 +568,7 @@ def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, t
         **{
             "dataset.name": "npz",
             "dataset.path": str(tmp_path / "photos.npz"),
+            "dataset.heldout_fraction": 0.0,
             "target.source": "load",
             "target.path": str(tmp_path / "model"),
             "classifier.arch": "resnet18",

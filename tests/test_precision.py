@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from side_jax.diffusion.guidance import classifier_gradient
 
 import side_jax
 from configs import orl
-from side_jax.diffusion.guidance import classifier_gradient
 from side_jax.extraction.descriptors import sscd_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch
 from side_jax.models.sscd import SSCD

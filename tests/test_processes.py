@@ -82,9 +82,9 @@ class Run:
         self._log.seek(0)
         return self._log.read()
 
-    def finish(self):
+    def finish(self, timeout=1800):
         """Its exit status."""
-        return self.process.wait(timeout=1800)
+        return self.process.wait(timeout=timeout)
 
 
 def ended(pid):
@@ -149,6 +149,18 @@ def test_several_processes_give_the_answer_of_one(tmp_path, one, count):
     with Run(count, workdir) as again:
         assert again.finish() == 0
         assert again.log().count("complete, skipped") == 8
+
+
+def test_stages_of_the_primary_end_where_guided_images_are_generated_again(tmp_path):
+    """Detect and report read the guide on the primary alone, whom the others wait for."""
+    workdir = tmp_path / "regenerated"
+    with Run(2, workdir, "--config.extract.save_images=none") as run:
+        assert run.finish(timeout=900) == 0, run.log()
+    assert not list((workdir / "extract").rglob("images.zarr"))
+    assert (workdir / "detect" / "manifest.json").exists()
+    assert (workdir / "report.html").exists()
+    _, metrics = results(workdir)
+    assert [row["scale"] for row in metrics["scales"]] == [0, 2]
 
 
 def test_references_split_over_processes_give_the_answer_of_one(tmp_path, one):

@@ -12,13 +12,14 @@ from configs import orl
 from docs.theory.plotting import BLUE, GRAY, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, interval
 from side_jax import pipeline
-from side_jax.diffusion.ddim import to_float
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.sample import to_float, trajectory
+from side_jax.diffusion.solvers.ddim import DDIM
+from side_jax.diffusion.transforms import CLIP_ORDERS, fold
 from side_jax.evidence.intervals import mean
 from side_jax.options import AuditOptions
 from side_jax.target import Target
 from side_jax.theory.linear_diffusion import Wiener, denoise, fit_wiener, wiener_distance
-from side_jax.theory.linearisation import Linearisation, subspace_angles, trajectory
+from side_jax.theory.linearisation import Linearisation, subspace_angles
 
 _SPANS = (1, 2, 4, 8)
 _LEVELS = (25, 50, 100, 200, 400, 600, 800, 950)
@@ -45,7 +46,7 @@ def make(
     target = side_jax.load_target("assets/orl_target")
     split = pipeline.load_split(AuditOptions.from_config(orl.get_config()).dataset)
     sets = {"training": split.train.images, "held-out": split.heldout.images}
-    linearisation = Linearisation(target.eps, target.schedule.alpha_bar())
+    linearisation = Linearisation(target.denoise, target.schedule.num_train_timesteps)
     return {
         "spectra": _spectra(figures, target, linearisation, trajectories, levels),
         "moments": _moments(figures, target, linearisation, {k: v[:photos] for k, v in sets.items()}, probes),
@@ -115,12 +116,13 @@ def _noise_to_signal(target: Target, t: Any) -> np.ndarray:
 def _spectra(
     figures: Path, target: Target, linearisation: Linearisation, count: int, levels: tuple[int, ...]
 ) -> dict[str, Any]:
-    steps = target.schedule.ddim_steps(50)
+    steps, process = target.schedule.steps(50), target.schedule.process()
     noise = jax.random.normal(jax.random.key(0), (count, *target.image_shape))
-    path = trajectory(target.eps, noise, steps, target.clip_x0)
+    clipped = fold(target.denoise, CLIP_ORDERS[0], target.clip_x0, process, lambda denoise: denoise)
+    path = jax.jit(lambda noise, steps: trajectory(clipped, DDIM(), noise, steps))(noise, steps)
     found, block = [], None
     for t in levels:  # the span at one level is a good start for the next
-        x_t = path[int(np.flatnonzero(steps.t == t)[0])]
+        x_t = path[int(np.flatnonzero(steps.t.t == t)[0])]
         found.append(linearisation.eigenpairs(x_t, t, k=max(_SPANS), start=block))
         block = found[-1].block
     values = np.stack([np.abs(pairs.values) for pairs in found])  # [levels, images, 8]
@@ -178,7 +180,7 @@ def _spectra(
 def _noisy(images: np.ndarray, target: Target, t: int) -> jax.Array:
     x0 = to_float(jnp.asarray(images))
     noise = jax.random.normal(jax.random.key(t), x0.shape)  # the same for training and held-out photos
-    return add_noise(x0, noise, jnp.asarray(target.schedule.alpha_bar())[jnp.full(len(x0), t)])
+    return target.schedule.process().add_noise(x0, noise, jnp.full(len(x0), t))
 
 
 def _moments(
@@ -210,12 +212,13 @@ def _band(axis: Any, x: np.ndarray, estimates: list[dict[str, float]], color: st
 
 
 def _wiener(figures: Path, target: Target, wiener: Wiener, sets: dict[str, np.ndarray]) -> dict[str, Any]:
-    alpha_bar = jnp.asarray(target.schedule.alpha_bar())
+    process = target.schedule.process()
+    alpha_bar = jnp.asarray(process.alpha_bar)
 
     @jax.jit
     def measure(x0: jax.Array, x_t: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         own = jnp.sqrt(jnp.square(denoise(wiener, x_t, alpha_bar[t]) - x0).mean((1, 2, 3)))
-        return wiener_distance(target.eps, wiener, x_t, t, alpha_bar), own
+        return wiener_distance(target.denoise, wiener, x_t, t, process), own
 
     figure, (axis, ratio) = panels(2, width=4.6, height=3.4)
     rows: list[dict[str, Any]] = [{"t": t} for t in _LEVELS]

@@ -14,8 +14,7 @@ import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, ORANGE, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
-from side_jax.diffusion.ddim import to_float
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.sample import to_float
 from side_jax.evidence.forecast import expected_umem, extrapolated, rarefied
 from side_jax.evidence.intervals import Finds
 from side_jax.images import ImageSet
@@ -137,8 +136,8 @@ def unet_features(
     check_layers(target, layers)
     x0, t = to_float(jnp.asarray(images)), jnp.full(len(images), timestep, jnp.int32)
     noise = jax.random.normal(jax.random.key(seed), x0.shape)
-    x_t = add_noise(x0, noise, jnp.asarray(target.schedule.alpha_bar())[t])
-    _, found = jax.jit(tap(target.eps, layers))(x_t, t)
+    x_t = target.schedule.process().add_noise(x0, noise, t)
+    _, found = jax.jit(tap(target.denoise, layers))(x_t, t)
     return {name: np.asarray(found[name].mean((1, 2))) for name in layers}
 
 

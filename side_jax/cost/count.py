@@ -103,10 +103,14 @@ def _together(one: Program, other: Program, own_weights: bool) -> Program:
     return dataclasses.replace(one, bytes=weights + working, fixed=weights)
 
 
-def _match_works(setting: Setting) -> list[Work]:
+def match_flops(setting: Setting) -> float:
     """Dot products of descriptors, and of pixels with their squared norms (`nearest_l2`): 2·M·(D + P + 1) an image."""
     sets = len(REFERENCES) if setting.has_heldout else 1
-    flops = 2.0 * sets * setting.num_train * (setting.dimensions + math.prod(setting.shape) + 1)
+    return 2.0 * sets * setting.num_train * (setting.dimensions + math.prod(setting.shape) + 1)
+
+
+def _match_works(setting: Setting) -> list[Work]:
+    flops = match_flops(setting)
     return [
         Work("extract" + method, "match", len(row.extract.scales) * row.extract.num_images, flops, "float32")
         for method, row in setting.methods().items()
@@ -120,7 +124,13 @@ def _parameters(setting: Setting) -> dict[str, int]:
         if row.classifier.guide == "none":
             continue
         if row.has_teacher:
-            counts["teacher" + method] = tree_size(programs.resnet_variables(teacher_net(row), setting.shape))
-        counts["guide" + method] = tree_size(programs.resnet_variables(guide_net(row), setting.shape))
+            counts["teacher" + method] = tree_size(
+                programs.resnet_variables(teacher_net(row, setting.num_classes), setting.shape)
+            )
+        if row.classifier.guide == "exact":
+            continue
+        counts["guide" + method] = tree_size(
+            programs.resnet_variables(guide_net(row, setting.num_classes), setting.shape)
+        )
     sscd = setting.options.extract.descriptor == "sscd"
     return counts | {"descriptor": tree_size(programs.sscd_variables(SSCD())) if sscd else 0}

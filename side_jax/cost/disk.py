@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from side_jax.cost import programs
-from side_jax.cost.jobs import Setting, guide_net, teacher_net
+from side_jax.cost.jobs import Setting, guide_net, guide_of, set_images, soft, teacher_net
 from side_jax.cost.programs import tree_bytes
 from side_jax.extraction.parts import SCHEMA
 from side_jax.options import AuditOptions
@@ -30,12 +30,10 @@ def bytes_written(setting: Setting) -> dict[str, int]:
     if options.target.source == "train":
         params = programs.unet_variables(setting.unet, setting.shape)
         written["target"] = _training(params, options.target.train)
-    if any(row.labels.source != "dataset" for row in guided):
+    if any(row.labels.source not in ("dataset", "heldout") for row in guided):
         written["synthetic images"] = options.synthesize.num_images * pixels
     written["labels and teacher"] = sum(_label_bytes(setting, row) for row in guided)
-    written["guide"] = sum(
-        _training(programs.resnet_variables(guide_net(row), setting.shape), row.classifier.train) for row in guided
-    )
+    written["guide"] = sum(_guide_bytes(setting, row) for row in guided)
     written["descriptors of real images"] = setting.num_train * (1 + setting.has_heldout) * setting.dimensions * 4
     generated = sum(len(row.extract.scales) for row in rows) * options.extract.num_images
     written["match tables"] = int(generated * _row_bytes(options.extract.top_k, setting.has_heldout))
@@ -50,12 +48,23 @@ def _training(variables: Any, train: TrainOptions) -> int:
     return _KEPT_CHECKPOINTS * tree_bytes(state) + tree_bytes(variables)
 
 
+def _guide_bytes(setting: Setting, row: AuditOptions) -> int:
+    if row.classifier.guide != "exact":
+        net = guide_net(row, setting.num_classes)
+        return _training(programs.resnet_variables(net, setting.shape), row.classifier.train)
+    photos = row.labels.source in ("dataset", "heldout")  # synthetic images are there already
+    pixels = math.prod(setting.shape) if photos else 0
+    return set_images(setting, row) * (pixels + 4 * (guide_of(setting, row).num_classes if soft(row) else 1))
+
+
 def _label_bytes(setting: Setting, row: AuditOptions) -> int:
-    classes = guide_net(row).num_classes if row.labels.source in ("classifier", "clusters") else 1
+    classes = guide_net(row, setting.num_classes).num_classes if row.labels.source in ("classifier", "clusters") else 1
     labels = 4 * row.synthesize.num_images * classes
     if not row.has_teacher:
         return labels
-    return labels + _training(programs.resnet_variables(teacher_net(row), setting.shape), row.labels.train)
+    return labels + _training(
+        programs.resnet_variables(teacher_net(row, setting.num_classes), setting.shape), row.labels.train
+    )
 
 
 def _row_bytes(top_k: int, has_heldout: bool) -> float:

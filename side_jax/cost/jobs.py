@@ -16,7 +16,8 @@ from side_jax.models.unet import UNet
 from side_jax.options import AuditOptions
 from side_jax.representation.membership import Attack
 from side_jax.representation.steering import steered_steps
-from side_jax.surrogate.distill import distill_loss
+from side_jax.surrogate.distill import AGREEMENT_BATCH, AGREEMENT_LEVELS, AGREEMENT_SHARE, distill_loss
+from side_jax.surrogate.guide import Guide
 from side_jax.surrogate.labels import teacher_loss
 from side_jax.target import target_loss
 
@@ -34,12 +35,14 @@ class Setting:
       unet: the target's architecture.
       devices: over which a batch is split.
       num_train: training images.
+      num_classes: classes of training images.
     """
 
     options: AuditOptions
     unet: UNet
     devices: int
     num_train: int
+    num_classes: int = CLASSES
 
     @property
     def shape(self) -> Shape:
@@ -85,21 +88,40 @@ class Job:
     limits: bool = True
 
 
-def _num_classes(row: AuditOptions) -> int:
-    known = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
-    return known.get(row.labels.source, CLASSES)
+def set_images(setting: Setting, row: AuditOptions) -> int:
+    """Labelled images that a guide is made of; as many held-out photos as training photos are assumed."""
+    photos = row.labels.source in ("dataset", "heldout")
+    return setting.num_train if photos else row.synthesize.num_images
 
 
-def teacher_net(row: AuditOptions) -> ResNet:
-    """The classifier of the training images."""
+def soft(row: AuditOptions) -> bool:
+    """Are the labels probabilities?"""
+    return row.labels.source in ("classifier", "clusters") and row.labels.targets == "soft"
+
+
+def _num_classes(row: AuditOptions, num_classes: int) -> int:
+    own = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
+    return own.get(row.labels.source, num_classes)
+
+
+def teacher_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier of the training images, which have `num_classes`."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, CLASSES, imagenet_input=pretrained)
+    return ResNet(arch, num_classes, imagenet_input=pretrained)
 
 
-def guide_net(row: AuditOptions) -> ResNet:
-    """The classifier that guides."""
+def guide_net(row: AuditOptions, num_classes: int = CLASSES) -> ResNet:
+    """The classifier that guides; `num_classes` of the training images, whose labels it may have."""
     arch, pretrained = ARCHITECTURES[row.classifier.arch], bool(row.classifier.pretrained)
-    return ResNet(arch, _num_classes(row), row.classifier.guide == "time_dependent", pretrained)
+    return ResNet(arch, _num_classes(row, num_classes), row.classifier.guide == "time_dependent", pretrained)
+
+
+def guide_of(setting: Setting, row: AuditOptions) -> Guide:
+    """The guide, without numbers."""
+    if row.classifier.guide != "exact":
+        return programs.network_guide(guide_net(row, setting.num_classes), setting.shape)
+    size, classes = set_images(setting, row), _num_classes(row, setting.num_classes)
+    return programs.exact_guide(size, classes, soft(row), row.classifier.block, setting.shape)
 
 
 def _images(shape: Shape, batch: int) -> jax.ShapeDtypeStruct:
@@ -125,18 +147,20 @@ def shared_jobs(setting: Setting) -> Iterator[Job]:
             train.batch_size,
         )
     rows = options.rows().values()
-    if any(row.classifier.guide != "none" and row.labels.source != "dataset" for row in rows):
+    if any(row.classifier.guide != "none" and row.labels.source not in ("dataset", "heldout") for row in rows):
         synthesize = options.synthesize
         yield _sampling("synthesize", setting, synthesize.num_images, synthesize.num_steps, synthesize.batch_size)
 
 
 def _sampling(
-    stage: str, setting: Setting, num_images: int, num_steps: int, batch: int | str, net: ResNet | None = None
+    stage: str, setting: Setting, num_images: int, num_steps: int, batch: int | str, row: AuditOptions | None = None
 ) -> Job:
-    what = f"{'guided' if net else 'unguided'}, {num_steps} steps"
-    lower = lambda size: programs.sampling_step(setting.unet, setting.shape, size, net)  # noqa: E731
+    """Unguided, or with the guide of a method."""
+    guide = guide_of(setting, row) if row else None
+    what = f"{'guided' if row else 'unguided'}, {num_steps} steps"
+    lower = lambda size: programs.sampling_step(setting.unet, setting.shape, size, guide)  # noqa: E731
     precision = _inference(setting.options, "default")
-    return Job(stage, what, num_images, f"step of {net}", lower, batch, num_steps, precision)
+    return Job(stage, what, num_images, f"step of {programs.name_of(guide)}", lower, batch, num_steps, precision)
 
 
 def _inference(options: AuditOptions, otherwise: str) -> str:
@@ -148,15 +172,17 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     """Labels, guide and sweep of one method."""
     if row.classifier.guide != "none":
         yield from _label_jobs(setting, row, "label" + method)
-        if not (row.labels.source == "classifier" and row.classifier.guide == "time_independent"):
+        trained = row.classifier.guide != "exact"
+        if trained and not (row.labels.source == "classifier" and row.classifier.guide == "time_independent"):
             yield _distill_job(setting, row, "distill" + method)
+        yield _agreement_job(setting, row, "distill" + method)
     extract, stage = row.extract, "extract" + method
     unguided = sum(scale == 0 for scale in extract.scales) * extract.num_images
     guided = len(extract.scales) * extract.num_images - unguided
     if unguided:
         yield _sampling(stage, setting, unguided, extract.num_steps, extract.batch_size)
     if guided:
-        yield _sampling(stage, setting, guided, extract.num_steps, extract.batch_size, guide_net(row))
+        yield _sampling(stage, setting, guided, extract.num_steps, extract.batch_size, row)
     name, preprocessing = extract.descriptor, extract.preprocessing
     what = f"{name} descriptor"
     lower = lambda size: programs.descriptor(name, preprocessing, setting.shape, size)  # noqa: E731
@@ -177,8 +203,8 @@ def detect_jobs(setting: Setting) -> Iterator[Job]:
             numbers["guided" if scale else "unguided"] += count
     for what, images in numbers.items():
         if images:
-            net = guide_net(main) if what == "guided" else None
-            yield _sampling("detect", setting, images, extract.num_steps, batch, net)
+            guided = main if what == "guided" else None
+            yield _sampling("detect", setting, images, extract.num_steps, batch, guided)
     one = _sampling("detect", setting, len(extract.scales) * count, looks, batch)
     yield dataclasses.replace(one, what=f"generated images, {looks} forward passes")
     if setting.has_heldout:
@@ -209,7 +235,7 @@ def steer_jobs(setting: Setting) -> Iterator[Job]:
 
 
 def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:
-    net, train, shape = teacher_net(row), row.labels.train, setting.shape
+    net, train, shape = teacher_net(row, setting.num_classes), row.labels.train, setting.shape
     if row.has_teacher:
         yield Job(
             stage,
@@ -236,18 +262,28 @@ def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job
 
 
 def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
-    net, train, shape = guide_net(row), row.classifier.train, setting.shape
-    soft = row.labels.source in ("classifier", "clusters") and row.labels.targets == "soft"
-    alpha_bar = Schedule().alpha_bar()  # no count depends on it
+    net, train, shape = guide_net(row, setting.num_classes), row.classifier.train, setting.shape
+    probabilities, process = soft(row), Schedule().process()  # no count depends on its values
 
     def lower(size: int) -> Lowered:
-        target = abstract((size, net.num_classes)) if soft else abstract((size,), jnp.int32)
+        target = abstract((size, net.num_classes)) if probabilities else abstract((size,), jnp.int32)
         return programs.training_step(
             programs.resnet_variables(net, shape),
-            distill_loss(net, alpha_bar, train.flip),
+            distill_loss(net, process, train.flip),
             train,
             {"image": _images(shape, size), "target": target},
         )
 
     images = train.num_steps * train.batch_size
-    return Job(stage, f"train, {train.num_steps:,} steps", images, f"student {net} {soft}", lower, train.batch_size)
+    return Job(
+        stage, f"train, {train.num_steps:,} steps", images, f"student {net} {probabilities}", lower, train.batch_size
+    )
+
+
+def _agreement_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
+    """Forward passes of the guide on one in `AGREEMENT_SHARE` of the labelled images."""
+    guide, shape = guide_of(setting, row), setting.shape
+    measured = -(-set_images(setting, row) // AGREEMENT_SHARE)
+    what, key = f"agreement at {AGREEMENT_LEVELS} noise levels", f"agreement {programs.name_of(guide)}"
+    lower = lambda size: programs.log_prob(guide, shape, size)  # noqa: E731
+    return Job(stage, what, measured, key, lower, AGREEMENT_BATCH, AGREEMENT_LEVELS, limits=False)

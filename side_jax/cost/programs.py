@@ -14,15 +14,19 @@ import jax
 import jax.numpy as jnp
 
 from side_jax.batch_size import compile_if_it_fits, program_bytes
-from side_jax.diffusion.ddim import to_float
-from side_jax.diffusion.guidance import guide
+from side_jax.diffusion.prediction import Prediction
+from side_jax.diffusion.process import Process
+from side_jax.diffusion.sample import to_float
+from side_jax.diffusion.transforms import guide as guided
 from side_jax.extraction.descriptors import pixel_descriptor
 from side_jax.extraction.preprocessing import PREPROCESSING, sscd_input
 from side_jax.models.resnet import ResNet
 from side_jax.models.sscd import SSCD
 from side_jax.models.unet import UNet
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import predict_eps
+from side_jax.surrogate.exact import ExactGuide
+from side_jax.surrogate.guide import Guide
+from side_jax.target import predict
 from side_jax.training import LossFn, TrainOptions, _train_step, init_state
 
 Shape = tuple[int, int, int]  # (H, W, C)
@@ -61,6 +65,10 @@ class Lowered:
     lowered: jax.stages.Lowered
     batch: int
     fixed: int
+
+    def flops(self) -> float:
+        """Operations per image as given to the compiler; it is compiled only where that cannot be counted."""
+        return _flops(self.lowered) / self.batch or self.count().flops
 
     def count(self) -> Program:
         """Compiles it."""
@@ -115,23 +123,53 @@ def sscd_variables(net: SSCD) -> Any:
     return jax.eval_shape(lambda: net.lazy_init(jax.random.key(0), abstract((1, 32, 32, 3))))
 
 
-def sampling_step(unet: UNet, shape: Shape, batch: int, net: ResNet | None = None) -> Lowered:
-    """One step of the sampler: one call of the UNet and, with `net`, the guide's gradient."""
-    params = unet_variables(unet, shape)["params"]
-    variables = resnet_variables(net, shape) if net else None
+def abstract_process() -> Process:
+    """α and σ; no count depends on them."""
+    return Process(abstract((_T,)))  # type: ignore[arg-type]
 
-    def step(params: Any, variables: Any, alpha_bar: Any, x_t: Any, t: Any, labels: Any, lam: Any) -> jax.Array:
+
+def network_guide(net: ResNet, shape: Shape) -> Classifier:
+    """A classifier without numbers."""
+    return Classifier(net, resnet_variables(net, shape))
+
+
+def exact_guide(num_images: int, num_classes: int, soft: bool, block: int, shape: Shape) -> ExactGuide:
+    """An exact guide without numbers, over a set of so many images."""
+    block = min(block, num_images)
+    rows = block * -(-num_images // block)
+    labels = abstract((rows, num_classes)) if soft else abstract((rows,), jnp.int32)
+    images, pixels = abstract((rows, math.prod(shape)), jnp.uint8), abstract((math.prod(shape),))
+    return ExactGuide(images, pixels, abstract((rows,)), labels, abstract_process(), num_classes, block)
+
+
+def name_of(guide: Guide | None) -> str:
+    """What a program with this guide depends on."""
+    return f"{jax.tree.structure(guide)} {[leaf.shape for leaf in jax.tree.leaves(guide)]}"
+
+
+def log_prob(guide: Guide, shape: Shape, batch: int) -> Lowered:
+    """p^t(y | x_t) of a batch of images."""
+    x_t, t = abstract((batch, *shape)), abstract((batch,), jnp.int32)
+    lowered = jax.jit(lambda guide, x_t, t: guide.log_prob(x_t, t)).lower(guide, x_t, t)
+    return Lowered(lowered, batch, tree_bytes(guide))
+
+
+def sampling_step(unet: UNet, shape: Shape, batch: int, guide: Guide | None = None) -> Lowered:
+    """One step of the sampler: one call of the UNet and, with a guide, its gradient."""
+    params = unet_variables(unet, shape)["params"]
+
+    def step(params: Any, guide: Any, process: Process, x_t: Any, t: Any, labels: Any, lam: Any) -> Prediction:
         classes = None if unet.num_class_embeds is None else labels
-        eps_fn: Any = functools.partial(predict_eps, unet, params, alpha_bar, "epsilon", classes=classes)
-        if net is not None:
-            eps_fn = guide(eps_fn, Classifier(net, variables).log_prob, alpha_bar, labels, lam)
-        return eps_fn(x_t, t)
+        denoise: Any = functools.partial(predict, unet, params, process, "epsilon", classes=classes)
+        if guide is not None:
+            denoise = guided(denoise, functools.partial(guide.gradient, labels=labels), process, lam)
+        return denoise(x_t, t)
 
     numbers = abstract((batch,), jnp.int32)
     lowered = jax.jit(step).lower(
-        params, variables, abstract((_T,)), abstract((batch, *shape)), numbers, numbers, abstract(())
+        params, guide, abstract_process(), abstract((batch, *shape)), numbers, numbers, abstract(())
     )
-    return Lowered(lowered, batch, tree_bytes((params, variables)))
+    return Lowered(lowered, batch, tree_bytes((params, guide)))
 
 
 def descriptor(name: str, preprocessing: str, shape: Shape, batch: int, teacher: ResNet | None = None) -> Lowered:

@@ -1,31 +1,19 @@
-"""The forward process: betas, alpha_bar, and which timesteps DDIM visits (DESIGN §5)."""
+"""A noise schedule: betas, alpha_bar, and which timesteps a sampler visits (DESIGN §7)."""
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-# Stands for an ᾱ_T of 0 (`rescale_betas_zero_snr`), where x̂₀ would not follow from ε̂: small enough to change no image,
-# large enough that the x̂₀ of a v-prediction survives the way through ε̂ in float32, to about 1e-3 in that one step,
-# whose x̂₀ counts √ᾱ_{t−1} only.
-MIN_ALPHA_BAR = 1e-8
+from side_jax.diffusion.process import Level, Process, Steps
 
 _CHOICES = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
 }
-
-
-class DDIMSteps(NamedTuple):
-    """The steps of one trajectory, noisiest first: t int32 [S], ᾱ_t float32 [S], ᾱ after the step float32 [S]."""
-
-    t: Int[np.ndarray | Array, " S"]
-    a_t: Float[np.ndarray | Array, " S"]
-    a_prev: Float[np.ndarray | Array, " S"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +73,12 @@ class Schedule:
             )
 
     def alpha_bar(self) -> Float[np.ndarray, " T"]:
-        """ᾱ_t = Π_{s <= t} (1 − β_s), computed in float64: float32 [T]. A terminal 0 is given as MIN_ALPHA_BAR."""
+        """ᾱ_t = Π_{s <= t} (1 − β_s), computed in float64: float32 [T]."""
         alpha_bar = np.cumprod(1 - self._betas())
         if self.rescale_betas_zero_snr:
             root = np.sqrt(alpha_bar)
             alpha_bar = np.square((root - root[-1]) * root[0] / (root[0] - root[-1]))  # Lin et al. 2023, Algorithm 1
-            alpha_bar[-1] = MIN_ALPHA_BAR
+            alpha_bar[-1] = 0  # whatever rounding left of it
         return alpha_bar.astype(np.float32)
 
     def _betas(self) -> Float[np.ndarray, " T"]:
@@ -131,25 +119,22 @@ class Schedule:
             )
         return steps
 
-    def ddim_steps(self, num_steps: int) -> DDIMSteps:
-        """`ddim_timesteps` with ᾱ before and after each step, as diffusers' `DDIMScheduler.step` takes them.
+    def process(self) -> Process:
+        """α and σ of every timestep, from ᾱ."""
+        return Process(self.alpha_bar())
 
-        The timestep after t is t − T // num_steps, which for linspace and trailing need not be the next of the list.
+    def steps(self, num_steps: int) -> Steps:
+        """`ddim_timesteps` with the levels before and after each step, as diffusers' `DDIMScheduler.step` takes them.
+
+        The timestep after t is t − T // num_steps, which for linspace and trailing need not be the next of the list;
+        after the last comes t = −1, where ᾱ is 1 or, without `set_alpha_to_one`, ᾱ_0.
         """
         t, alpha_bar = self.ddim_timesteps(num_steps), self.alpha_bar()
-        after = t - self.num_train_timesteps // num_steps
+        after = np.maximum(t - self.num_train_timesteps // num_steps, -1)
         final = np.float32(1) if self.set_alpha_to_one else alpha_bar[0]
-        return DDIMSteps(t, alpha_bar[t], np.where(after >= 0, alpha_bar[np.maximum(after, 0)], final))
+        return Steps(Level(t, alpha_bar[t]), Level(after, np.where(after >= 0, alpha_bar[after], final)))
 
 
 def _require_integer(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"schedule.{name} must be an integer, {least} or more, got {value!r}")
-
-
-def add_noise(
-    x0: Float[Array, "n h w c"], eps: Float[Array, "n h w c"], alpha_bar_t: Float[Array, " n"]
-) -> Float[Array, "n h w c"]:
-    """x_t = √ᾱ_t x₀ + √(1−ᾱ_t) ε; `alpha_bar_t` [N] for images [N, H, W, C]."""
-    a = alpha_bar_t.reshape(-1, *([1] * (x0.ndim - 1)))
-    return jnp.sqrt(a) * x0 + jnp.sqrt(1 - a) * eps

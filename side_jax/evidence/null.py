@@ -7,6 +7,7 @@ that many generated images resemble (hubs) widen the null, as they should; a bin
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from side_jax.evidence.bitsets import column_sums, pack
 from side_jax.evidence.scores import Band, InBand
 
 PERMUTATIONS = 9_999
+SIGNIFICANT = 0.05  # a p below this is called a finding
 _BLOCK = 1024  # generated images at once
 _STEP = 32  # matches of one image at once; by then nearly every relabelling has one of each side among them
 
@@ -27,10 +29,16 @@ class Relabellings:
     Attributes:
       bits: uint64 [P, W], column 0 the actual labels (`bitsets`).
       count: relabellings, the actual one included.
+      relabelled: how many of the images some relabelling gives another label.
+      least_p: the smallest p of any test by them, but for the chance of the draw; 1 if all are the actual one.
+      reason: why that is too much for any finding, as the end of a sentence; None if it is not.
     """
 
     bits: np.ndarray
     count: int
+    relabelled: int
+    least_p: float
+    reason: str | None
 
 
 class Excess(NamedTuple):
@@ -68,10 +76,29 @@ def relabellings(
     strata = np.unique(np.stack([classes[first], sizes], axis=1), axis=0, return_inverse=True)[1].ravel()
     count = 1 + permutations
     bits = np.zeros((len(first), -(-count // 64)), np.uint64)
+    relabelled, distinct = 0, 1  # images that can change their label; ways to share the labels out, up to `count`
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        bits[members] = _shuffled(train[first[members]], count, rng)
-    return Relabellings(bits[unit], count)
+        actual = train[first[members]]
+        bits[members] = _shuffled(actual, count, rng)
+        if actual.any() and not actual.all():
+            relabelled += int(sizes[members].sum())
+            distinct = min(count, distinct * math.comb(len(members), int(actual.sum())))
+    shared = np.isin(classes[first][train[first]], classes[first][~train[first]]).any()
+    reason = _untestable(relabelled, len(train), distinct, bool(shared))
+    return Relabellings(bits[unit], count, relabelled, 1 / distinct, reason)
+
+
+def _untestable(relabelled: int, size: int, distinct: int, share_a_class: bool) -> str | None:
+    """Why no test can find anything, if none can: the actual labelling is one of `distinct`, all equally likely."""
+    if distinct == 1:
+        why = "those of one class differ in their number of near-duplicates" if share_a_class else "they share no class"
+        return f"no training photo can change places with a held-out one: {why}"
+    if 1 / distinct < SIGNIFICANT:
+        return None
+    return (
+        f"only {relabelled} of the {size} photos can change places, and the smallest p possible is {1 / distinct:.2f}"
+    )
 
 
 def _shuffled(actual: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import CARLINI_THRESHOLD, RATIO_THRESHOLD, TOP_PERCENTS, top_percent_mean
+from side_jax.evidence.ratios import ratio_with_interval, shared_hits, shared_photos
 from side_jax.evidence.scores import Band, Nearest, Scores
 
 
@@ -49,6 +50,11 @@ def calibrate(paired: Scores, heldout: Scores, labels: null.Relabellings, bands:
     }
 
 
+def null_facts(labels: null.Relabellings) -> dict[str, Any]:
+    """What the relabelling test can find at all, as metrics.json has it."""
+    return {"least_p": labels.least_p, "relabelled": labels.relabelled, "reason": labels.reason}
+
+
 def compare_with_random(guided: Mapping[float, Nearest], random: Nearest, band: Band) -> dict[str, Any]:
     """Does the best λ beat λ = 0? The best is chosen on even-numbered images, the difference measured on odd ones.
 
@@ -58,16 +64,27 @@ def compare_with_random(guided: Mapping[float, Nearest], random: Nearest, band: 
       guided: λ > 0 -> its scores; images in the same order as `random`.
       random: the scores at λ = 0.
       band: the band of AMS and UMS.
+
+    Returns:
+      "num_images" measured; "ams" and "ums", each with the chosen "scale", the "difference" from Random, its "p", and
+      the "ratio" to Random.
     """
     baseline = random.half(odd=True)
     even = {scale: scores.half(odd=False) for scale, scores in guided.items()}
     best_ams = max(even, key=lambda scale: even[scale].hits(band).mean())
     best_ums = max(even, key=lambda scale: even[scale].unique(band).distinct())
-    ams, p = intervals.share_difference(guided[best_ams].half(odd=True).hits(band), baseline.hits(band))
-    winners = guided[best_ums].half(odd=True).winners(band)
-    ums, p_ums = intervals.unique_difference(winners, baseline.winners(band))
-    return {
-        "num_images": len(baseline.best),
-        "ams": {"scale": best_ams, "difference": ams._asdict(), "p": p},
-        "ums": {"scale": best_ums, "difference": ums._asdict(), "p": p_ums},
+    hits, hits_before = guided[best_ams].half(odd=True).hits(band), baseline.hits(band)
+    winners, winners_before = guided[best_ums].half(odd=True).winners(band), baseline.winners(band)
+    results = {
+        "ams": (best_ams, intervals.share_difference(hits, hits_before), shared_hits(hits, hits_before)),
+        "ums": (best_ums, intervals.unique_difference(winners, winners_before), shared_photos(winners, winners_before)),
+    }
+    return {"num_images": len(baseline.best)} | {
+        name: {
+            "scale": scale,
+            "difference": difference._asdict(),
+            "ratio": ratio_with_interval(overlap)._asdict(),
+            "p": p,
+        }
+        for name, (scale, (difference, p), overlap) in results.items()
     }

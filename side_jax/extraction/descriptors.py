@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from side_jax.artifacts import file_hash
-from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.sample import to_float
 from side_jax.extraction.preprocessing import PREPROCESSING, sscd_input
 from side_jax.interop.sscd import OFFICIAL, load_sscd
 from side_jax.models.resnet import ResNet

@@ -27,7 +27,7 @@ from side_jax.extraction.matching import Found, gathered, list_length, search
 from side_jax.extraction.parts import REFERENCES, write_part
 from side_jax.extraction.references import Comparison, References, ReferenceSet, compare, layout
 from side_jax.progress import Progress
-from side_jax.sampling import DRAWN, Recipe, Sampler, Weights, generate
+from side_jax.sampling import Recipe, Sampler, Weights, generate
 
 _AHEAD = 2  # batches that may wait for the disk
 
@@ -75,19 +75,21 @@ def extract_batch(
     variables: Any,
     references: dict[str, References],
     indices: jax.Array,
+    labels: jax.Array,
     lam: jax.Array,
     *,
     program: Program,
 ) -> Batch:
-    """Sample → descriptor → match, for images by index: uint32 [N], split over the mesh.
+    """Sample → descriptor → match, for images by index, uint32 [N], and label, int32 [N], split over the mesh.
 
     Devices exchange nothing but the length of the longest list and, where references are sharded, images, descriptors
-    and candidates, after the sampler's last step.
+    and candidates, after the sampler's last step; and, in every step, what a sharded exact guide needs.
     """
 
-    def shard(weights: Weights, variables: Any, references: dict[str, References], indices: Any, lam: Any) -> Batch:
-        drawn = jnp.full(indices.shape, DRAWN, jnp.int32)
-        images, labels = generate(program.recipe, weights, indices, drawn, lam)
+    def shard(
+        weights: Weights, variables: Any, references: dict[str, References], indices: Any, labels: Any, lam: Any
+    ) -> Batch:
+        images = generate(program.recipe, weights, indices, labels, lam)
         descriptors = program.embed(variables, images)
         everyone = gathered(images, program.axis), gathered(descriptors, program.axis)
         found = {
@@ -103,11 +105,11 @@ def extract_batch(
     mapped = jax.shard_map(
         shard,
         mesh=program.mesh,
-        in_specs=(one, one, sets, many, one),
+        in_specs=(weights.layout(), one, sets, many, many, one),
         out_specs=Batch(many, many, many, many, dict.fromkeys(sets, many), dict.fromkeys(sets, one)),  # type: ignore[arg-type]
         check_vma=False,
     )
-    return mapped(weights, variables, references, indices, lam)
+    return mapped(weights, variables, references, indices, labels, lam)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "program"))
@@ -189,17 +191,19 @@ class Sweep:
 
     def launch(self, start: int, scale: float) -> Batch:
         """Starts the batch whose first image is `start`; does not wait for it."""
-        indices = self.sampler.place(np.arange(start, start + self.sampler.batch_size, dtype=np.uint32))
-        return self._call(extract_batch, indices, scale)
+        indices = np.arange(start, start + self.sampler.batch_size, dtype=np.uint32)
+        rows = (self.sampler.place(indices), self.sampler.place(self.sampler.draw(indices, scale)))
+        return self._call(extract_batch, rows, scale)
 
     def lower(self, batch_size: int, scale: float) -> jax.stages.Lowered:
         """The program for a batch of so many images, ready to compile; nothing is run."""
-        return self._call(extract_batch.lower, self.sampler.abstract(batch_size, np.uint32), scale)
+        rows = tuple(self.sampler.abstract(batch_size, dtype) for dtype in (np.uint32, np.int32))
+        return self._call(extract_batch.lower, rows, scale)
 
-    def _call(self, function: Callable[..., Any], indices: Any, scale: float) -> Any:
+    def _call(self, function: Callable[..., Any], rows: tuple[Any, ...], scale: float) -> Any:
         program, weights = self.program(scale)
         arrays = {prefix: real.arrays for prefix, real in self.references.items()}
-        return function(weights, self.embed.variables, arrays, indices, jnp.float32(scale), program=program)
+        return function(weights, self.embed.variables, arrays, *rows, jnp.float32(scale), program=program)
 
     def _hand_over(
         self,

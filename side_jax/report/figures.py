@@ -115,11 +115,18 @@ def score_histograms(metrics: dict[str, Any], best: dict[float, dict[str, np.nda
     return svg(figure)
 
 
-def agreement_curve(agreement: dict[int, float], num_classes: int) -> str:
-    """Share of images on which student and teacher agree, by noise level, and chance."""
+def agreement_curve(curves: dict[str, dict[str, float]], num_classes: int) -> str:
+    """Share of images that a guide gives their label, by noise level, and chance.
+
+    Args:
+      curves: name -> t -> share; the first is the guide of the audit.
+      num_classes: K.
+    """
     figure, (axis,) = new_axes(1, columns=1)
-    axis.plot(list(agreement), [100 * share for share in agreement.values()], marker="o", color=TRAIN)
+    for (name, shares), color, style in zip(curves.items(), (TRAIN, HELDOUT), ("-", "--"), strict=False):
+        t = [int(timestep) for timestep in shares]
+        axis.plot(t, [100 * share for share in shares.values()], style, marker="o", color=color, label=name)
     axis.axhline(100 / num_classes, color=REAL, linestyle=":", label="chance")
-    axis.set(xlabel="timestep t (noise grows to the right)", ylabel="agreement with teacher, %", ylim=(0, 102))
+    axis.set(xlabel="timestep t (noise grows to the right)", ylabel="agreement with the labels, %", ylim=(0, 102))
     axis.legend(fontsize=8)
     return svg(figure)

@@ -6,8 +6,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from side_jax.report import figures, inside, steering
-from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent
+from side_jax.report import against_random, figures, inside, steering
+from side_jax.report.wording import SIGNIFICANT, decimals, interval, p_value, percent, times
 
 Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
 
@@ -51,8 +51,10 @@ def render(
     distilled = facts["stages"].get("distill")
     agreement = None
     if distilled:
-        by_timestep = {int(t): share for t, share in distilled["facts"]["agreement"].items()}
-        agreement = figures.agreement_curve(by_timestep, distilled["facts"]["num_classes"])
+        found, exact = distilled["facts"], distilled["facts"]["guide"] == "exact"
+        curves = {"exact guide" if exact else "this guide": found["agreement"]}
+        curves |= {} if exact else {"exact guide: the ceiling": found["ceiling"]}
+        agreement = figures.agreement_curve(curves, found["num_classes"])
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -60,8 +62,8 @@ def render(
         trim_blocks=True,
     )
     environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "png": figures.png_data}
-    environment.filters |= {"method_name": method_name, "scale_list": scale_list, "decimals": decimals}
-    environment.filters |= {"steering": steering.sentences}
+    environment.filters |= {"times": times, "method_name": method_name, "scale_list": scale_list, "decimals": decimals}
+    environment.filters |= {"steering": steering.sentences, "untested": untested}
     template = environment.get_template("page.html.j2")
     shown = figures.histogram_scales(metrics)
     return template.render(
@@ -69,6 +71,7 @@ def render(
         facts=facts,
         sheets=sheets,
         verdicts=verdicts(metrics),
+        equal_compute=against_random.at_equal_compute(metrics),
         curves=figures.scale_curves(metrics),
         histogram_scales=shown,
         histograms=figures.score_histograms(metrics, {scale: best[scale] for scale in shown}),
@@ -101,6 +104,9 @@ _METHOD_NAMES = {
     "ol_ti": "OL-TI",
     "side": "SIDE",
     "side_clusters": "SIDE, clusters",
+    "side_exact": "SIDE, exact",
+    "exact_train": "Exact, training photos (bound)",
+    "exact_heldout": "Exact, held-out photos (control)",
     "random_labels": "Random labels",
 }
 
@@ -109,17 +115,32 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     """What the numbers say, in sentences; each with its interval, and said to be open where it is."""
     sentences = []
     band, low, _ = metrics["bands"][-1]
-    for row in metrics["scales"][:1] if metrics["scales"][0]["scale"] == 0 else []:
-        sentences += _copying(row, band, low)
+    for row in metrics["scales"]:
+        if row["scale"] == 0:
+            sentences += _copying(row, band, low, (metrics["null"] or {}).get("reason"))
     if metrics["heldout_photos"] is None:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     comparison = (metrics["guided_against_random"] or {}).get(band)
     if comparison:
-        sentences.append(_guidance(comparison, band, method_name(metrics["method"])))
+        sentences += against_random.sentences(comparison, band, method_name(metrics["method"]))
     return sentences
 
 
-def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
+def untested(excess: dict[str, float], reason: str | None, even_at_0: bool = False) -> str | None:
+    """Why the relabelling test says nothing of an excess, as the end of a sentence; None if it says something.
+
+    Args:
+      excess: `null.Excess`.
+      reason: why it can say nothing of any, if that is so.
+      even_at_0: whether an excess that is 0 in every relabelling is one more of these; else nothing was scored at all.
+    """
+    same = excess["value"] == excess["null_low"] == excess["null_high"] and excess["p"] == 1
+    if reason is None and same and (excess["value"] or even_at_0):
+        return "the photos that decide it have the same label in every relabelling"
+    return reason
+
+
+def _copying(row: dict[str, Any], band: str, low: float, reason: str | None) -> list[str]:
     train = row["train"]["bands"][band]
     text = (
         f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
@@ -129,34 +150,20 @@ def _copying(row: dict[str, Any], band: str, low: float) -> list[str]:
         return [text]
     excess, share = row["ams_excess"][band], row["train_share_excess"]
     paired, heldout = (row[name]["bands"][band]["ams"] for name in ("paired", "heldout"))
+    why = untested(excess, reason)
+    found = f"cannot be tested, because {why}" if why else f"has {p_value(excess['p'])}"
     text += (
         f" Against equally many of both it is {interval(paired)} % with training and {interval(heldout)} % with"
-        f" held-out photos; the excess has {p_value(excess['p'])}."
+        f" held-out photos; the excess {found}."
     )
+    nearest = f"The nearest photo is a training photo for {interval(row['train_share'])} % of them."
+    if why := untested(share, reason, even_at_0=True):
+        return [text, f"{nearest} Whether this target gives back training data cannot be tested, because {why}."]
     copies = share["p"] < SIGNIFICANT
-    nearest = (
-        f"The nearest photo is a training photo for {interval(row['train_share'])} % of them. A model that copies"
-        f" nothing gives 50 %, within {percent(0.5 + share['null_low'])} to {percent(0.5 + share['null_high'])} %:"
+    nearest += (
+        f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
+        f" {percent(0.5 + share['null_high'])} %:"
         f" {'this target gives back training data' if copies else 'no sign of copying at this number of images'}"
         f" ({p_value(share['p'])})."
     )
     return [text, nearest]
-
-
-def _guidance(comparison: dict[str, Any], band: str, method: str) -> str:
-    ams, ums = comparison["ams"], comparison["ums"]
-    parts = []
-    for name, result, open_ in (
-        ("AMS", ams, ams["p"] >= SIGNIFICANT),
-        ("UMS", ums, ums["p"] >= SIGNIFICANT),
-    ):
-        difference = result["difference"]
-        says = "not significant" if open_ else ("better" if difference["value"] > 0 else "worse")
-        parts.append(
-            f"{name} at λ = {result['scale']:g} differs by {interval(difference)} points"
-            f" ({says}, {p_value(result['p'])})"
-        )
-    return (
-        f"{method}, its best λ against Random, band {band}, chosen on the even-numbered images and measured on the"
-        f" {comparison['num_images']} odd-numbered: {'; '.join(parts)}."
-    )

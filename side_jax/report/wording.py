@@ -1,6 +1,11 @@
 """Numbers of the report as it writes them."""
 
-SIGNIFICANT = 0.05
+import math
+from typing import Any
+
+from side_jax.evidence import null
+
+SIGNIFICANT = null.SIGNIFICANT
 
 
 def percent(value: float) -> str:
@@ -16,6 +21,23 @@ def interval(estimate: dict[str, float]) -> str:
 def decimals(estimate: dict[str, float]) -> str:
     """An estimate that is no share, like 0.664 [0.617, 0.709]."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def times(ratio: dict[str, Any]) -> str:
+    """A ratio to something, like 2.1 times [1.6, 2.9]: two digits of the value, and its interval to the same place."""
+    value = ratio["value"]
+    places = max(0, 1 - math.floor(math.log10(value))) if value else 2
+    value, low, high = (f"{ratio[name]:,.{places}f}" for name in ("value", "low", "high"))
+    return f"{value} times [{low}, {high}]"
+
+
+def operations(flops: float) -> str:
+    """A number of operations, like 3.1 · 10¹⁷."""
+    power = math.floor(math.log10(flops))
+    return f"{flops / 10**power:.1f} · 10{str(power).translate(_SUPERSCRIPT)}"
+
+
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def p_value(p: float) -> str:

@@ -13,26 +13,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.prediction import Denoise, Prediction
 from side_jax.models.unet import module_name
 from side_jax.target import Target
 
 Change = Callable[[jax.Array, jax.Array], jax.Array]  # (h [N, H, W, C], t [N]) -> h, of the same dtype
-TappedFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+TappedFn = Callable[[jax.Array, jax.Array], tuple[Prediction, dict[str, jax.Array]]]
 
 
-def tap(eps_fn: EpsFn, layers: Sequence[str] | None = None) -> TappedFn:
-    """eps_fn that also gives what layers put out, of the same forward pass. Jittable.
+def tap(denoise: Denoise, layers: Sequence[str] | None = None) -> TappedFn:
+    """denoise that also gives what layers put out, of the same forward pass. Jittable.
 
     Args:
-      eps_fn: of the unguided target; every module that it calls is seen.
+      denoise: of the unguided target; every module that it calls is seen.
       layers: names; None for all. A name that does not exist gives nothing (`check_layers` says so beforehand).
 
     Returns:
-      (x_t, t) -> (ε̂, name -> [N, H, W, C]).
+      (x_t, t) -> (prediction, name -> [N, H, W, C]).
     """
 
-    def tapped(x_t: jax.Array, t: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def tapped(x_t: jax.Array, t: jax.Array) -> tuple[Prediction, dict[str, jax.Array]]:
         found: dict[str, jax.Array] = {}
 
         def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -43,28 +43,28 @@ def tap(eps_fn: EpsFn, layers: Sequence[str] | None = None) -> TappedFn:
             return output
 
         with nn.intercept_methods(record):
-            eps = eps_fn(x_t, t)
-        return eps, found
+            prediction = denoise(x_t, t)
+        return prediction, found
 
     return tapped
 
 
-def intervene(eps_fn: EpsFn, changes: Mapping[str, Change]) -> EpsFn:
-    """eps_fn with the output h of each named layer replaced by change(h, t). Jittable.
+def intervene(denoise: Denoise, changes: Mapping[str, Change]) -> Denoise:
+    """denoise with the output h of each named layer replaced by change(h, t). Jittable.
 
     Args:
-      eps_fn: as for `tap`; guidance, if any, is applied to the result.
+      denoise: as for `tap`; guidance, if any, is applied to the result.
       changes: layer name -> what it becomes.
     """
 
-    def changed(x_t: jax.Array, t: jax.Array) -> jax.Array:
+    def changed(x_t: jax.Array, t: jax.Array) -> Prediction:
         def replace(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = call(*args, **kwargs)
             change = changes.get(module_name(context.module.path))
             return change(output, t) if change is not None and _is_map(context, output) else output
 
         with nn.intercept_methods(replace):
-            return eps_fn(x_t, t)
+            return denoise(x_t, t)
 
     return changed
 
@@ -83,7 +83,7 @@ def layer_shapes(target: Target) -> dict[str, tuple[int, int, int]]:
 
     def run(params: Any, x_t: jax.Array, t: jax.Array, classes: jax.Array | None) -> dict[str, jax.Array]:
         model = dataclasses.replace(target, params=params)
-        _, found = tap(lambda x_t, t: model.eps(x_t, t, classes))(x_t, t)
+        _, found = tap(lambda x_t, t: model.denoise(x_t, t, classes))(x_t, t)
         order.extend(found)  # a pytree of arrays would come back sorted
         return found
 

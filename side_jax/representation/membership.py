@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.process import Process
 
 
 def loss_score(
-    eps_fn: EpsFn,
+    denoise: Denoise,
     x0: Float[Array, "n h w c"],
     eps: Float[Array, "n h w c"],
     t: Int[Array, " n"],
-    alpha_bar: Float[Array, " T"],
+    process: Process,
 ) -> Float[Array, " n"]:
     """−‖ε − ε_θ(√ᾱ_t x₀ + √(1−ᾱ_t) ε, t)‖², mean over pixels: [N].
 
@@ -26,17 +26,17 @@ def loss_score(
     models"; Carlini et al. 2023, "Extracting training data from diffusion models", section 5).
 
     Args:
-      eps_fn: the target.
+      denoise: the target.
       x0: images in [−1, 1].
       eps: standard normal noise.
       t: timestep of each image.
-      alpha_bar: ᾱ.
+      process: α and σ.
     """
-    return -jnp.square(eps - eps_fn(add_noise(x0, eps, alpha_bar[t]), t)).mean((1, 2, 3))
+    return -jnp.square(eps - denoise(process.add_noise(x0, eps, t), t).eps).mean((1, 2, 3))
 
 
 def secmi_score(
-    eps_fn: EpsFn, x0: Float[Array, "n h w c"], t: Int[Array, ""], alpha_bar: Float[Array, " T"], stride: int
+    denoise: Denoise, x0: Float[Array, "n h w c"], t: Int[Array, ""], process: Process, stride: int
 ) -> Float[Array, " n"]:
     """−‖ψ_θ(φ_θ(x̃_t, t), t) − x̃_t‖², sum over pixels: SecMI_stat's t-error (Duan et al. 2023, Definition 1). [N].
 
@@ -44,18 +44,17 @@ def secmi_score(
     steps of φ_θ from 0 to t. No noise is drawn and nothing is clipped.
 
     Args:
-      eps_fn: the target.
+      denoise: the target.
       x0: images in [−1, 1].
       t: timestep, scalar, with t + stride at most T − 1.
-      alpha_bar: ᾱ.
+      process: α and σ.
       stride: timesteps a step; the paper takes 10 of 1000.
     """
     steps = -(-t // stride)
 
     def step(x: jax.Array, now: jax.Array, then: jax.Array) -> jax.Array:
-        eps_hat = eps_fn(x, jnp.full(len(x), now))
-        x0_hat = (x - jnp.sqrt(1 - alpha_bar[now]) * eps_hat) / jnp.sqrt(alpha_bar[now])
-        return jnp.sqrt(alpha_bar[then]) * x0_hat + jnp.sqrt(1 - alpha_bar[then]) * eps_hat  # φ; ψ if `then` is earlier
+        prediction, times = denoise(x, jnp.full(len(x), now)), jnp.full(len(x), then)
+        return process.add_noise(*prediction, times)  # α x̂₀ + σ ε̂ at `then`: φ, or ψ if it is earlier
 
     x_t = jax.lax.fori_loop(0, steps, lambda i, x: step(x, i * t // steps, (i + 1) * t // steps), x0)
     there_and_back = step(step(x_t, t, t + stride), t + stride, t)
@@ -63,20 +62,20 @@ def secmi_score(
 
 
 def pia_score(
-    eps_fn: EpsFn, x0: Float[Array, "n h w c"], t: Int[Array, " n"], alpha_bar: Float[Array, " T"]
+    denoise: Denoise, x0: Float[Array, "n h w c"], t: Int[Array, " n"], process: Process
 ) -> Float[Array, " n"]:
     """−‖ε_θ(x₀, 0) − ε_θ(√ᾱ_t x₀ + √(1−ᾱ_t) ε_θ(x₀, 0), t)‖₄: PIA's R_{t,p} with its p = 4 (Kong et al. 2024). [N].
 
     The noise is what the network sees in the clean image; none is drawn.
 
     Args:
-      eps_fn: the target.
+      denoise: the target.
       x0: images in [−1, 1].
       t: timestep of each image.
-      alpha_bar: ᾱ.
+      process: α and σ.
     """
-    eps_0 = eps_fn(x0, jnp.zeros_like(t))
-    difference = eps_0 - eps_fn(add_noise(x0, eps_0, alpha_bar[t]), t)
+    eps_0 = denoise(x0, jnp.zeros_like(t)).eps
+    difference = eps_0 - denoise(process.add_noise(x0, eps_0, t), t).eps
     return -jnp.linalg.norm(difference.reshape(len(x0), -1), ord=4, axis=1)
 
 
@@ -111,11 +110,11 @@ class Attack:
         return max(1, self.num_train_timesteps // 100)
 
     def __call__(
-        self, eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array
+        self, denoise: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process
     ) -> dict[str, jax.Array]:
         """{"score": float32 [N]}; t is the same for all."""
         if self.name == "secmi":
-            return {"score": secmi_score(eps_fn, x0, t[0], alpha_bar, self._stride)}
+            return {"score": secmi_score(denoise, x0, t[0], process, self._stride)}
         if self.name == "pia":
-            return {"score": pia_score(eps_fn, x0, t, alpha_bar)}
-        return {"score": loss_score(eps_fn, x0, eps, t, alpha_bar)}
+            return {"score": pia_score(denoise, x0, t, process)}
+        return {"score": loss_score(denoise, x0, eps, t, process)}

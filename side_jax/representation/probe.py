@@ -15,14 +15,15 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import DTypeLike
 
 from side_jax import preemption
-from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.process import Process
+from side_jax.diffusion.sample import to_float
 from side_jax.models.unet import UNet
 from side_jax.precision import compute_dtype
 from side_jax.sampling import draw_classes
 from side_jax.sharding import index_keys, local_mesh, place, replicate
-from side_jax.target import Target, predict_eps
+from side_jax.target import Target, predict
 
-# (eps_fn, x0 [N, H, W, C], noise ε like x0, t int32 [N], ᾱ [T], *extra) -> a pytree of float32 [N, ...]; hashable
+# (denoise, x0 [N, H, W, C], noise ε like x0, t int32 [N], process, *extra) -> a pytree of float32 [N, ...]; hashable
 Measure = Callable[..., Any]
 
 
@@ -40,7 +41,7 @@ class _Weights(NamedTuple):
     """The numbers; the key as raw data."""
 
     params: Any
-    alpha_bar: jax.Array
+    process: Process
     key_data: jax.Array
     extra: tuple[Any, ...]
 
@@ -56,17 +57,17 @@ def _measure(
 ) -> Any:
     keys = index_keys(jax.random.wrap_key_data(weights.key_data), indices)
     noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, draw), images.shape[1:]))(keys)
-    eps_fn = functools.partial(
-        predict_eps,
+    denoise = functools.partial(
+        predict,
         recipe.unet,
         weights.params,
-        weights.alpha_bar,
+        weights.process,
         recipe.prediction_type,
         classes=None if recipe.unet.num_class_embeds is None else classes,
         dtype=recipe.dtype,
     )
     times = jnp.full(len(images), t)
-    return recipe.measure(eps_fn, to_float(images), noise, times, weights.alpha_bar, *weights.extra)
+    return recipe.measure(denoise, to_float(images), noise, times, weights.process, *weights.extra)
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "mesh"))
@@ -121,7 +122,7 @@ class Probe:
         self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         schedule = target.schedule
         self._recipe = _Recipe(target.unet, schedule.prediction_type, compute_dtype(precision), measure)
-        weights = _Weights(target.params, jnp.asarray(schedule.alpha_bar()), jax.random.key_data(key), extra)
+        weights = _Weights(target.params, schedule.process(), jax.random.key_data(key), extra)
         self._weights = replicate(weights, self._mesh)
 
     def __call__(

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
 
-from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.process import Process
 from side_jax.representation.activations import check_layers, decoder_layers, tap
 from side_jax.representation.probe import Probe, check_images, generation_classes
 from side_jax.sharding import stage_key
@@ -51,10 +51,10 @@ class Forward:
     layers: tuple[str, ...]
 
     def __call__(
-        self, eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array
+        self, denoise: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process
     ) -> dict[str, jax.Array]:
         """{"spikiness": float32 [N, L, 3], "loss": float32 [N]}, the loss ‖ε − ε_θ(x_t, t)‖² as a mean over pixels."""
-        eps_hat, found = tap(eps_fn, self.layers)(add_noise(x0, eps, alpha_bar[t]), t)
+        (_, eps_hat), found = tap(denoise, self.layers)(process.add_noise(x0, eps, t), t)
         loss = jnp.square(eps - eps_hat).mean((1, 2, 3))
         if not self.layers:
             return {"loss": loss}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from side_jax.diffusion.objective import EpsFn
+from side_jax.diffusion.prediction import Denoise
 from side_jax.representation.activations import check_layers, intervene, layer_shapes
 from side_jax.target import Target
 
@@ -60,11 +60,11 @@ def _ends(timesteps: np.ndarray) -> str:
     return f"{timesteps[0]} … {timesteps[-1]}"
 
 
-def steer(eps_fn: EpsFn, vectors: Mapping[str, Any], timesteps: Any, weight: Any) -> EpsFn:
-    """eps_fn with the representation shifted. Jittable; guidance, if any, is applied to the result.
+def steer(denoise: Denoise, vectors: Mapping[str, Any], timesteps: Any, weight: Any) -> Denoise:
+    """denoise with the representation shifted. Jittable; guidance, if any, is applied to the result.
 
     Args:
-      eps_fn: of the target.
+      denoise: of the target.
       vectors: layer -> float32 [S, C].
       timesteps: int32 [S], whose vectors they are. A row of another t is left as it is.
       weight: α, float32 scalar; traced, so that one program serves all. Below 0 it leads away from the positive set.
@@ -78,7 +78,7 @@ def steer(eps_fn: EpsFn, vectors: Mapping[str, Any], timesteps: Any, weight: Any
 
         return change
 
-    return intervene(eps_fn, {layer: shift(rows) for layer, rows in vectors.items()})
+    return intervene(denoise, {layer: shift(rows) for layer, rows in vectors.items()})
 
 
 def decoder_blocks(target: Target) -> tuple[str, ...]:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.process import Process
 from side_jax.representation.activations import check_layers, tap
 from side_jax.representation.probe import Probe, check_images, generation_classes
 from side_jax.representation.steering import Steering, decoder_blocks, steered_steps
@@ -90,8 +90,8 @@ class Pooled:
     layers: tuple[str, ...]
 
     def __call__(
-        self, eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array
+        self, denoise: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process
     ) -> dict[str, jax.Array]:
         """Layer -> mean over space, float32 [N, C]."""
-        _, found = tap(eps_fn, self.layers)(add_noise(x0, eps, alpha_bar[t]), t)
+        _, found = tap(denoise, self.layers)(process.add_noise(x0, eps, t), t)
         return {layer: h.astype(jnp.float32).mean((1, 2)) for layer, h in found.items()}

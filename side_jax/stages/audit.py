@@ -32,13 +32,15 @@ class Audit:
     """Everything a stage function gets: checked options, where to work, the images.
 
     A comparison of several methods (Table 1) is one audit per method. They share target, synthetic images and the
-    report; `branch` names one that is not the main one and has labels, classifier and sweep of its own.
+    report; `branch` names one that is not the main one and has labels, classifier and sweep of its own;
+    `compared` are the options of all.
     """
 
     options: AuditOptions
     workdir: epath.Path
     split: Split
     branch: str = ""
+    compared: tuple[AuditOptions, ...] = ()
 
     def folder(self, name: str) -> epath.Path:
         """Where an artifact lies: `labels`, `classifier` and `extract` of a branch below methods/BRANCH."""
@@ -49,7 +51,9 @@ class Audit:
         rows = self.options.rows()
         main = next(iter(rows))
         return {
-            name: dataclasses.replace(self, options=options, branch="" if name == main else name)
+            name: dataclasses.replace(
+                self, options=options, branch="" if name == main else name, compared=tuple(rows.values())
+            )
             for name, options in rows.items()
         }
 
@@ -66,7 +70,7 @@ class Audit:
     def synthetic(self) -> bool:
         """Does any guide learn from synthetic images?"""
         rows = self.options.rows().values()
-        return any(row.classifier.guide != "none" and row.labels.source != "dataset" for row in rows)
+        return any(row.classifier.guide != "none" and row.labels.source not in ("dataset", "heldout") for row in rows)
 
 
 _OWN = ("labels", "classifier", "extract")
@@ -130,7 +134,7 @@ def check(audit: Audit) -> None:
                 f"target {options.target.path} makes {target.image_shape} images, the data set is {wanted}; set"
                 " dataset.image_size and dataset.channels to the target's"
             )
-        _check_training_images(target, audit.split, options.target.path)
+        _check_training_images(target, audit)
     check_num_steps(options, schedule)
     check_detect_timesteps(options, schedule)
     layers = options.detect.layers if options.detect.num_images else ()
@@ -143,6 +147,8 @@ def check(audit: Audit) -> None:
         load_resnet(options.classifier.arch, options.classifier.pretrained)
     labels = audit.split.train.labels
     for row in options.rows().values():
+        if row.classifier.guide == "exact":
+            _check_exact(row, audit)
         labelled = row.classifier.guide != "none" and (row.has_teacher or row.labels.source == "dataset")
         if labelled and len(np.unique(labels[labels >= 0])) < 2:
             raise ValueError(
@@ -152,6 +158,41 @@ def check(audit: Audit) -> None:
     if options.extract.top_k > len(audit.split.train):
         raise ValueError(
             f"extract.top_k {options.extract.top_k} is more than the {len(audit.split.train)} training images"
+        )
+
+
+def labelled_photos(options: AuditOptions, audit: Audit) -> ImageSet | None:
+    """The photos that a guide's set is: of training, or for the control as many held-out ones; None if neither."""
+    source, split = options.labels.source, audit.split
+    if source not in ("dataset", "heldout"):
+        return None
+    photos = split.train if source == "dataset" else split.heldout[paired_positions(audit)[1]]
+    return photos[np.flatnonzero(photos.labels >= 0)]
+
+
+def _check_exact(row: AuditOptions, audit: Audit) -> None:
+    """An exact guide over photos needs a photo of every class, held-out ones for the control."""
+    photos = labelled_photos(row, audit)
+    if photos is None:
+        return
+    source = row.labels.source
+    name = f"classifier.guide='exact' with labels.source={source!r}"
+    if source == "heldout" and not len(audit.split.heldout):
+        raise ValueError(
+            f"{name}, the control, needs held-out images, and there are none; give dataset.heldout_path or"
+            " dataset.heldout_fraction, or leave exact_heldout out of methods"
+        )
+    if not len(photos):
+        raise ValueError(
+            f"{name} needs labels of its photos, in class folders; use labels.source='clusters' without them"
+        )
+    count = int(audit.split.train.labels.max(initial=-1)) + 1
+    present = np.bincount(photos.labels, minlength=count) > 0
+    if not present.all() or len(present) > count:
+        absent = int((~present).argmax()) if not present.all() else count
+        where = "training photo" if present.all() or source == "dataset" else "held-out photo"
+        raise ValueError(
+            f"{name}: class {absent} of {len(present)} has no {where}; add one, or leave that class out of the data"
         )
 
 
@@ -180,9 +221,16 @@ def check_detect_timesteps(options: AuditOptions, schedule: Schedule) -> None:
         check_timesteps(detect.attack_timesteps, highest + 1, f"detect.attack_timesteps of {attack}")
 
 
-def _check_training_images(target: Target, split: Split, path: str) -> None:
-    """A target that names its training images must have been trained on this split's."""
+def _check_training_images(target: Target, audit: Audit) -> None:
+    """A target must have been trained on this split's training images, and say so where photos are held out of them."""
+    split, path, fraction = audit.split, audit.options.target.path, audit.options.dataset.heldout_fraction
     trained = target.facts.get("training_hashes")
+    if trained is None and fraction > 0:
+        raise ValueError(
+            f"target {path} does not say which images it was trained on: dataset.heldout_fraction={fraction:g} would"
+            " call some of them held-out, and hide what it copies; name photos that it never saw in"
+            " dataset.heldout_path, or set dataset.heldout_fraction=0, which calibrates nothing"
+        )
     if trained is None:
         return
     leaked = len(set(trained) & set(split.heldout.hashes))
@@ -193,6 +241,14 @@ def _check_training_images(target: Target, split: Split, path: str) -> None:
             f" and it never saw {absent} of the {len(split.train)} called training images; use the dataset.* settings"
             " of its training"
         )
+
+
+def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
+    """Equally many training and held-out images, at random by the split's seed: positions, ascending."""
+    num_train, num_heldout = len(audit.split.train), len(audit.split.heldout)
+    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
+    size = min(num_train, num_heldout)
+    return np.sort(rng.permutation(num_train)[:size]), np.sort(rng.permutation(num_heldout)[:size])
 
 
 def data_print(images: ImageSet) -> str:

@@ -12,8 +12,11 @@ from etils import epath
 from jax.sharding import Mesh
 
 from side_jax.arrays import ImageStore, array_exists, read_rows, save_array
-from side_jax.artifacts import MANIFEST, AuditError, read_json
+from side_jax.artifacts import MANIFEST, AuditError, read_json, write_json
 from side_jax.batch_size import resolve
+from side_jax.cost.equal_compute import random_images_at_equal_compute
+from side_jax.cost.jobs import CLASSES, Setting
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.distributed import barrier, broadcast, is_primary, once
 from side_jax.extraction.descriptors import Descriptor, load_descriptor
 from side_jax.extraction.parts import count_damaged, covered, drop_damaged, read_parts, scale_folder
@@ -22,9 +25,10 @@ from side_jax.extraction.sweep import Sweep
 from side_jax.progress import Progress
 from side_jax.sampling import Sampler
 from side_jax.sharding import data_mesh, local_mesh, replicate, stage_key
-from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, precision_spec
-from side_jax.surrogate.classifier import read_classifier
+from side_jax.stages.audit import Audit, data_print, descriptor_spec, load_target, paired_positions, precision_spec
+from side_jax.surrogate.stored import read_guide
 
+_EQUAL_COMPUTE = "equal_compute.json"
 _REFERENCE_SHARE = 1 / 4  # of a device's memory may be references; more, and they are split over all devices
 
 
@@ -38,6 +42,7 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
         | precision_spec(audit)
         | {
             "seed": audit.options.seed,
+            "clip": audit.options.sampler.clip,
             "lowest_score": options.bands[0][1],
             "split_seed": audit.options.dataset.split_seed,
             "train": data_print(audit.split.train),
@@ -48,32 +53,57 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
 
 def extract_request(audit: Audit) -> dict[str, Any]:
     """How much."""
-    return {"scales": audit.options.extract.scales, "num_images": audit.options.extract.num_images}
-
-
-def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None) -> Sampler:
-    """Image n at any λ, as the sweep generates it; on the devices of this process unless told otherwise."""
     options = audit.options.extract
-    guide = read_classifier(audit.folder("classifier")) if max(options.scales) > 0 else None
-    key = stage_key(audit.options.seed, "extract")
-    target, precision = load_target(audit.workdir), audit.options.precision
-    return Sampler(target, key, options.num_steps, options.eta, batch_size, guide, mesh, precision)
+    return {name: getattr(options, name) for name in ("scales", "num_images", "equal_compute")}
 
 
-def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
-    """Equally many training and held-out images, at random by the split's seed: positions, ascending."""
-    num_train, num_heldout = len(audit.split.train), len(audit.split.heldout)
-    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
-    size = min(num_train, num_heldout)
-    return np.sort(rng.permutation(num_train)[:size]), np.sort(rng.permutation(num_heldout)[:size])
+def num_images(audit: Audit, scale: float) -> int:
+    """Images of one λ: N_G, and at λ = 0 those beside them for the comparison at equal compute."""
+    count = audit.options.extract.num_images
+    return max([count, *(facts["random_images"] for facts in equal_compute(audit))] if scale == 0 else [count])
+
+
+def equal_compute(audit: Audit) -> list[dict[str, Any]]:
+    """What the extract stage counted of every method, in order; empty if it was not asked to."""
+    path = audit.workdir / "extract" / _EQUAL_COMPUTE
+    return read_json(path) if audit.options.extract.equal_compute and path.exists() else []
+
+
+def _count_equal_compute(audit: Audit) -> None:
+    """Counts for every guided method how many images Random makes for what it takes."""
+    rows = [row for row in audit.compared or (audit.options,) if row.classifier.guide != "none"]
+    counted = []
+    for row in rows:
+        labels = audit.split.train.labels
+        setting = Setting(
+            row,
+            load_target(audit.workdir).unet,
+            1,  # device, so that the number does not depend on the machine
+            len(audit.split.train),
+            len(np.unique(labels[labels >= 0])) or CLASSES,
+        )
+        name = {"source": row.labels.source, "guide": row.classifier.guide}
+        counted.append(name | random_images_at_equal_compute(setting, row, row.extract.num_images)[1])
+    write_json(audit.workdir / "extract" / _EQUAL_COMPUTE, counted)
+
+
+def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None, sharded: bool = False) -> Sampler:
+    """Image n at any λ, as the sweep generates it; on the devices of this process unless told otherwise."""
+    options, mesh = audit.options.extract, mesh or local_mesh()
+    guide = None
+    if max(options.scales) > 0:
+        guide = read_guide(audit.folder("classifier"), audit.workdir, mesh, sharded)
+    key, solver = stage_key(audit.options.seed, "extract"), DDIM(options.eta)
+    target, precision, clip = load_target(audit.workdir), audit.options.precision, audit.options.sampler.clip
+    return Sampler(target, key, options.num_steps, solver, batch_size, guide, mesh, precision, None, clip)
 
 
 def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:
     """Where the images of one λ are kept; `rows` of them to a chunk."""
-    options, dataset = audit.options.extract, audit.options.dataset
+    dataset = audit.options.dataset
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
     path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
-    return ImageStore(path, options.num_images, shape, rows)
+    return ImageStore(path, num_images(audit, scale), shape, rows)
 
 
 def descriptor_path(audit: Audit, name: str) -> epath.Path:
@@ -113,12 +143,14 @@ def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], 
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
     damaged = 0
     if is_primary():
+        if options.equal_compute and 0.0 in options.scales:
+            _count_equal_compute(audit)
         for name, images in (("train", split.train), ("heldout", split.heldout)):
             if not array_exists(descriptor_path(audit, name)):
                 save_array(descriptor_path(audit, name), embed(images.images))
         damaged = count_damaged(folder, sum(drop_damaged(scale_folder(folder, scale)) for scale in options.scales))
     barrier("extract: descriptors and parts")
-    missing = {scale: ~covered(scale_folder(folder, scale), options.num_images) for scale in options.scales}
+    missing = {scale: ~covered(scale_folder(folder, scale), num_images(audit, scale)) for scale in options.scales}
     return broadcast(missing), damaged
 
 
@@ -129,7 +161,7 @@ def extract(audit: Audit) -> dict[str, Any]:
     missing, damaged = _prepare(audit, embed)
     sharded = _sharded(audit, read_rows(descriptor_path(audit, "train"), np.arange(1)).shape[1])
     mesh = data_mesh() if sharded else local_mesh()
-    sampler = make_sampler(audit, 1, mesh)
+    sampler = make_sampler(audit, 1, mesh, sharded)
 
     def store(scale: float) -> ImageStore:
         return image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size)
@@ -146,13 +178,16 @@ def extract(audit: Audit) -> dict[str, Any]:
         store,
     )
     largest = max(options.scales)  # with the guide, if there is one, the program takes the most memory
-    lower, program = functools.partial(sweep.lower, scale=largest), sweep.program(largest)[0]
+    lower, program = (
+        functools.partial(sweep.lower, scale=largest),
+        (sweep.program(largest)[0], sampler.signature(largest)),
+    )
     sampler.batch_size = resolve(options.batch_size, lower, program, options.num_images, mesh, "extract")
     if options.save_images != "none":
         once("image stores", lambda: [store(scale) for scale in options.scales])  # creates them, for all to open
     for scale in options.scales:
-        done, logs = options.num_images - int(missing[scale].sum()), folder / "logs" / scale_folder(folder, scale).name
-        with Progress(f"extract λ={scale:g}", options.num_images, done, logs=logs) as progress:
+        count, logs = len(missing[scale]), folder / "logs" / scale_folder(folder, scale).name
+        with Progress(f"extract λ={scale:g}", count, count - int(missing[scale].sum()), logs=logs) as progress:
             sweep(scale, missing[scale], progress)
     return {
         "descriptor": embed.facts,
@@ -162,13 +197,13 @@ def extract(audit: Audit) -> dict[str, Any]:
     }
 
 
-def read_scale(audit: Audit, scale: float) -> pa.Table:
-    """The match table of one λ, a row for each of the N_G images, in order.
+def read_scale(audit: Audit, scale: float, count: int | None = None) -> pa.Table:
+    """The match table of one λ, a row for each image, in order: of the N_G images, or of `count`.
 
     Raises:
       AuditError: if rows are missing or damaged; the stage is then no longer complete.
     """
-    count = audit.options.extract.num_images
+    count = count or audit.options.extract.num_images
     table = read_parts(scale_folder(audit.folder("extract"), scale))
     inside = table["index"].to_numpy() < count
     table = table if inside.all() else table.filter(inside)

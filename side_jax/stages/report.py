@@ -14,7 +14,7 @@ from side_jax.artifacts import MANIFEST, plain, read_json, write_bytes, write_js
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.scores import Band, Nearest, Scores
-from side_jax.evidence.summary import calibrate, compare_with_random, summarize
+from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
 from side_jax.extraction.columns import reference_columns
 from side_jax.extraction.descriptors import descriptor_facts
@@ -24,9 +24,11 @@ from side_jax.report.page import render
 from side_jax.sharding import local_mesh
 from side_jax.splitting import near_duplicate_groups
 from side_jax.stages import inside
+from side_jax.stages.against_random import against_random
 from side_jax.stages.audit import Audit
+from side_jax.stages.by_method import Row, by_method
 from side_jax.stages.detect import detect_request
-from side_jax.stages.extract import descriptor_path, extract_request, paired_positions, read_scale
+from side_jax.stages.extract import descriptor_path, extract_request, num_images, paired_positions, read_scale
 from side_jax.stages.pictures import choose_rows, contact_sheets
 from side_jax.stages.steer import PICTURES, steer_request
 
@@ -75,7 +77,7 @@ def report(audit: Audit) -> dict[str, Any]:
         for name, method in methods.items():
             read = _read_main if name == main else _read_nearest
             for scale in method.options.extract.scales:
-                table = read_scale(method, scale)
+                table = read_scale(method, scale, num_images(method, scale))
                 append(table, name if scale > 0 else RANDOM)
                 sweeps[name][scale] = read(method, scale, table, pool)
                 del table  # before the next one is read
@@ -84,6 +86,7 @@ def report(audit: Audit) -> dict[str, Any]:
         "damaged_parts": _damaged_parts(methods),
         "method": main,
         "table1": _table1(audit, sweeps),
+        "methods": by_method(audit, {name: _nearest(sweep) for name, sweep in sweeps.items()}),
         "detect": _found(audit, "detect"),
         "steer": _found(audit, "steer"),
     }
@@ -127,6 +130,8 @@ class _Scale:
     Attributes:
       train: against all training images.
       heldout: against held-out images, if there are any.
+      asked: whether the nearest training photo has the class asked for, bool [N_G]; None if classes are not of photos.
+      more: against all training images, with the images for the comparison at equal compute.
       row: its row of metrics.json; of the main method only.
       best: best scores for the histograms, by reference.
       pictures: `choose_rows`.
@@ -134,36 +139,47 @@ class _Scale:
 
     train: Nearest
     heldout: Nearest | None
+    asked: np.ndarray | None = None
+    more: Nearest | None = None
     row: dict[str, Any] = dataclasses.field(default_factory=dict)
     best: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     pictures: dict[str, pa.Table] = dataclasses.field(default_factory=dict)
 
 
 def _read_nearest(audit: Audit, scale: float, table: pa.Table, pool: _Pool) -> _Scale:
-    """What Table 1 needs."""
+    """What the comparison of methods needs."""
     train = Nearest.from_table(table, "", pool.ids[""])
-    return _Scale(train, Nearest.from_table(table, "heldout_", pool.ids["heldout_"]) if pool.labels else None)
+    heldout = Nearest.from_table(table, "heldout_", pool.ids["heldout_"]) if pool.labels else None
+    return _Scale(train, heldout, _asked(audit, scale, table, train))
+
+
+def _asked(audit: Audit, scale: float, table: pa.Table, train: Nearest) -> np.ndarray | None:
+    """Has the nearest training photo the class that the image was guided to?"""
+    if scale == 0 or audit.options.labels.source not in ("classifier", "dataset", "heldout"):
+        return None
+    return audit.split.train.labels[train.winner] == table["label"].to_numpy()
 
 
 def _read_main(audit: Audit, scale: float, table: pa.Table, pool: _Pool) -> _Scale:
     """Every score of one λ of the main method, too."""
-    bands = audit.options.extract.bands
+    bands, more = audit.options.extract.bands, Nearest.from_table(table, "", pool.ids[""])
+    table = table.slice(0, audit.options.extract.num_images)
     scores = {prefix: Scores.from_table(table, prefix, ids) for prefix, ids in pool.ids.items() if ids}
     train = scores[""]
     row: dict[str, Any] = {"scale": scale, "train": summarize(train, bands)}
-    pictures = choose_rows(audit, table, train.best)
+    pictures, asked = choose_rows(audit, table, train.best), _asked(audit, scale, table, train)
     if pool.labels is None:
-        return _Scale(train.nearest(), None, row, {"training": train.best}, pictures)
+        return _Scale(train.nearest(), None, asked, more, row, {"training": train.best}, pictures)
     paired, heldout = scores["paired_"], scores["heldout_"]
     row |= {"paired": summarize(paired, bands), "heldout": summarize(heldout, bands)}
     row |= calibrate(paired, heldout, pool.labels, bands)
     best = {"training": paired.best, "held-out": heldout.best}
-    return _Scale(train.nearest(), heldout.nearest(), row, best, pictures)
+    return _Scale(train.nearest(), heldout.nearest(), asked, more, row, best, pictures)
 
 
 def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str, Any]:
     """What metrics.json says of the main method."""
-    options, split, bands = audit.options.extract, audit.split, audit.options.extract.bands
+    split, bands = audit.split, audit.options.extract.bands
     guided = {scale: found.train for scale, found in sweep.items() if scale > 0}
     rows = [found.row for found in sweep.values()]
     in_train, in_heldout = paired_positions(audit)
@@ -173,12 +189,15 @@ def _metrics(audit: Audit, sweep: dict[float, _Scale], pool: _Pool) -> dict[str,
         "bands": bands,
         "level": intervals.LEVEL,
         "scales": rows,
+        "null": null_facts(pool.labels) if pool.labels else None,
         "guided_mean": _guided_mean(rows, bands),
         "heldout_photos": _heldout_photos(audit, in_train, in_heldout) if pool.labels else None,
-        "guided_against_random": {band[0]: compare_with_random(guided, sweep[0.0].train, band) for band in bands}
-        if guided and 0.0 in sweep and options.num_images >= 4
-        else None,
+        "guided_against_random": against_random(audit, guided, sweep[0.0].more if 0.0 in sweep else None),
     }
+
+
+def _nearest(sweep: dict[float, _Scale]) -> dict[float, Row]:
+    return {scale: Row(found.train, found.heldout, found.asked, found.more) for scale, found in sweep.items()}
 
 
 def _table1(audit: Audit, sweeps: dict[str, dict[float, _Scale]]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from safetensors.numpy import save
 from side_jax import preemption
 from side_jax.arrays import read_rows, save_array
 from side_jax.artifacts import MANIFEST, open_atomic, read_json, write_bytes
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.evidence.memorized import memorized
 from side_jax.evidence.mitigation import Outcome, effect
 from side_jax.evidence.scores import Nearest
@@ -143,9 +144,8 @@ def _steered(
     batch = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
     key, target = stage_key(options.seed, "extract"), load_target(audit.workdir)
     size = min(batch, len(odd))
-    sampler = Sampler(
-        target, key, extract.num_steps, extract.eta, size, precision=options.precision, steering=direction
-    )
+    solver, clip = DDIM(extract.eta), options.sampler.clip
+    sampler = Sampler(target, key, extract.num_steps, solver, size, None, None, options.precision, direction, clip)
     for weight in options.steer.weights:
         batches = []
         for indices, images in sampler(odd, 0.0, steering_weight=weight):

@@ -25,7 +25,6 @@ def target_spec(audit: Audit) -> dict[str, Any]:
         "seed": audit.options.seed,
         "unet": dict(options.unet),
         "schedule": dict(options.schedule),
-        "clip_x0": options.clip_x0,
         "train": train_spec(options.train),
         "images": data_print(audit.split.train),
     }
@@ -71,7 +70,6 @@ def target(audit: Audit) -> dict[str, Any]:
         "seconds": seconds,
     }
     weights = state.ema if train.ema_power > 0 else state.params
-    clip_x0 = 1.0 if options.target.clip_x0 else None
-    trained = Target(unet, jax.device_get(weights), schedule, clip_x0, facts)
+    trained = Target(unet, jax.device_get(weights), schedule, facts=facts)
     once("target", lambda: diffusers.save_target(trained, directory / EXPORT))
     return {"source": "train", **facts}

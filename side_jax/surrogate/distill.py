@@ -1,5 +1,6 @@
 """Time-dependent knowledge distillation, TDKD (seed 002, §3.3.2, Eq. 11)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,12 +10,18 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from side_jax.diffusion.ddim import to_float
+from side_jax import preemption
 from side_jax.diffusion.objective import sample_timesteps
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.process import Process
+from side_jax.diffusion.sample import to_float
 from side_jax.models.resnet import ResNet
-from side_jax.surrogate.classifier import Classifier
+from side_jax.sharding import index_keys
+from side_jax.surrogate.guide import LogProb
 from side_jax.training import LossFn, random_flip
+
+AGREEMENT_SHARE = 10  # one image in so many measures a guide's agreement and is not trained on
+AGREEMENT_LEVELS = 10  # noise levels at which it is measured
+AGREEMENT_BATCH = 256  # images on the device at once
 
 
 def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[Array, " n"]:
@@ -23,7 +30,7 @@ def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[A
     return (p * (log_p - log_q)).sum(-1)
 
 
-def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
+def distill_loss(net: ResNet, process: Process, flip: bool) -> LossFn:
     """What a guide learns, on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
 
     D_KL(p(y|x) ‖ p^t(y|x_t)) with t uniform, Eq. (11); for hard targets that is the cross-entropy. A time-independent
@@ -36,8 +43,8 @@ def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
         x = random_flip(flip_key, x) if flip else x
         t = None
         if net.time_conditioned:
-            t = sample_timesteps(t_key, x.shape[0], len(alpha_bar))
-            x = add_noise(x, jax.random.normal(eps_key, x.shape), jnp.asarray(alpha_bar)[t])
+            t = sample_timesteps(t_key, x.shape[0], len(process.alpha_bar))
+            x = process.add_noise(x, jax.random.normal(eps_key, x.shape), t)
         logits, updated = net.apply({"params": params, **model_state}, x, t, train=True, mutable=["batch_stats"])
         target = batch["target"]
         hard = jnp.issubdtype(target.dtype, jnp.integer)
@@ -52,31 +59,46 @@ def distill_loss(net: ResNet, alpha_bar: np.ndarray, flip: bool) -> LossFn:
 
 
 def agreement_by_noise(
-    student: Classifier,
+    log_prob: LogProb,
     images: np.ndarray,
     labels: np.ndarray,
-    alpha_bar: np.ndarray,
-    timesteps: tuple[int, ...],
+    process: Process,
+    timesteps: Sequence[int],
     key: jax.Array,
+    batch_size: int = AGREEMENT_BATCH,
 ) -> dict[int, float]:
-    """Share of images that the student gives their label, by timestep.
+    """Share of images that a guide gives their label, by timestep.
 
     Args:
-      student: p^t(y | x_t), or a time-independent p(y | x) to be shown x_t.
+      log_prob: (x_t float32 [n, H, W, C], t int32 [n]) -> log p^t(y | x_t) float32 [n, K]; or of a time-independent
+        guide, to be shown x_t. Of a `jax.tree_util.Partial` the arrays are arguments of the compiled program; what any
+        other function closes over is compiled into it.
       images: uint8 [N, H, W, C].
       labels: the top class of each, int32 [N].
-      alpha_bar: [T].
+      process: α and σ.
       timesteps: noise levels to look at.
-      key: of the noise, the same at every level.
+      key: the noise of image i is from fold_in(key, i), at every level the same.
+      batch_size: images on the device at once. Changes speed and memory only.
+
+    Raises:
+      Preempted: between two batches, if this process has been asked to stop.
     """
 
     @jax.jit
-    def agreement(variables: Any, x: jax.Array, eps: jax.Array, t: jax.Array) -> jax.Array:
-        t = jnp.full(x.shape[:1], t)
-        x_t = add_noise(x, eps, jnp.asarray(alpha_bar)[t])
-        top = Classifier(student.net, variables).log_prob(x_t, t).argmax(-1)
-        return (top == jnp.asarray(labels)).mean()
+    def top(log_prob: LogProb, images: jax.Array, indices: jax.Array, t: jax.Array) -> jax.Array:
+        noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(index_keys(key, indices))
+        times = jnp.full(images.shape[:1], t)
+        return log_prob(process.add_noise(to_float(images), noise, times), times).argmax(-1)
 
-    x = to_float(jnp.asarray(images))
-    eps = jax.random.normal(key, x.shape)
-    return {t: float(agreement(student.variables, x, eps, jnp.int32(t))) for t in timesteps}
+    guide = log_prob if isinstance(log_prob, jax.tree_util.Partial) else jax.tree_util.Partial(log_prob)
+    guide = jax.device_put(guide)  # once for all batches
+    size, agreed = min(batch_size, len(images)), dict.fromkeys(timesteps, 0)
+    for start in range(0, len(images), size):
+        rows = np.arange(start, min(start + size, len(images)))
+        # The last batch is filled up with its last image, so that one program serves all batches.
+        padded = np.pad(rows, (0, size - len(rows)), mode="edge")
+        for t in timesteps:
+            preemption.check()
+            found = top(guide, images[padded], padded.astype(np.uint32), jnp.int32(t))
+            agreed[t] += int((np.asarray(found)[: len(rows)] == labels[rows]).sum())
+    return {t: count / len(images) for t, count in agreed.items()}

@@ -10,7 +10,7 @@ import optax
 import scipy.special
 
 from side_jax import preemption
-from side_jax.diffusion.ddim import to_float
+from side_jax.diffusion.sample import to_float
 from side_jax.models.resnet import ResNet
 from side_jax.training import LossFn, random_flip
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, UInt8
 
-from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import add_noise
+from side_jax.diffusion.prediction import Denoise, Prediction, from_x0
+from side_jax.diffusion.process import Process
 
 # Eigenvalues below this share of the largest are rounding: their eigenvectors, from float64 Gram matrices, would be
 # orthogonal to about 1e-16 / 1e-10 only.
@@ -159,15 +159,14 @@ def denoise(
     return x0.reshape(x_t.shape)
 
 
-def wiener_eps(wiener: Wiener, alpha_bar: Float[ArrayLike, " T"]) -> EpsFn:
-    """The same denoiser as ε̂(x_t, t) = (x_t − √ᾱ E[x₀ | x_t]) / √(1−ᾱ), for `ddim_sample` (with clip_x0=None)."""
-    table = jnp.asarray(alpha_bar)
+def wiener_prediction(wiener: Wiener, process: Process) -> Denoise:
+    """The same denoiser as the sampler wants it: (x_t, t) -> x̂₀ = E[x₀ | x_t], and its ε̂."""
 
-    def eps_fn(x_t: jax.Array, t: jax.Array) -> jax.Array:
-        a = table[t].reshape(-1, 1, 1, 1)
-        return (x_t - jnp.sqrt(a) * denoise(wiener, x_t, table[t])) / jnp.sqrt(1 - a)
+    def predict(x_t: jax.Array, t: jax.Array) -> Prediction:
+        alpha, sigma = process.at(t)
+        return from_x0(denoise(wiener, x_t, jnp.asarray(process.alpha_bar)[t]), x_t, alpha, sigma)
 
-    return eps_fn
+    return predict
 
 
 def wiener_error(wiener: Wiener, alpha_bar_t: Float[ArrayLike, " n"]) -> Float[Array, " n"]:
@@ -183,11 +182,11 @@ def wiener_error(wiener: Wiener, alpha_bar_t: Float[ArrayLike, " n"]) -> Float[A
 
 
 def wiener_distance(
-    eps_fn: EpsFn,
+    predict: Denoise,
     wiener: Wiener,
     x_t: Float[Array, "n h w c"],
     t: Int[ArrayLike, " n"],
-    alpha_bar: Float[ArrayLike, " T"],
+    process: Process,
     relative: bool = False,
 ) -> Float[Array, " n"]:
     """‖x̂₀_θ(x_t) − x̂₀_Wiener(x_t)‖, root mean square per pixel: how far from linear a denoiser is at each image.
@@ -195,11 +194,11 @@ def wiener_distance(
     Pure, jittable (then t is not checked). x̂₀ is not clipped.
 
     Args:
-      eps_fn: the target's ε_θ.
+      predict: the target.
       wiener: of its training set.
       x_t: noisy images, [N, H, W, C].
       t: int [N].
-      alpha_bar: [T].
+      process: α and σ.
       relative: divide by `wiener_error` at t.
 
     Returns:
@@ -208,22 +207,21 @@ def wiener_distance(
     Raises:
       ValueError: if a t is outside the schedule, or images have another shape than those of the fit.
     """
-    table, t = jnp.asarray(alpha_bar), jnp.asarray(t)
+    t = jnp.asarray(t)
     if x_t.shape[1:] != wiener.mean.shape:
         raise ValueError(f"images of {list(x_t.shape[1:])}; the Wiener denoiser is of {list(wiener.mean.shape)}")
-    check_timesteps(t, len(table))
-    a = table[t].reshape(-1, 1, 1, 1)
-    x0_hat = (x_t - jnp.sqrt(1 - a) * eps_fn(x_t, t)) / jnp.sqrt(a)
-    difference = x0_hat - denoise(wiener, x_t, table[t])
+    check_timesteps(t, len(process.alpha_bar))
+    alpha_bar_t = jnp.asarray(process.alpha_bar)[t]
+    difference = predict(x_t, t).x0 - denoise(wiener, x_t, alpha_bar_t)
     distance = jnp.sqrt(jnp.square(difference).mean((1, 2, 3)))
-    return distance / wiener_error(wiener, table[t]) if relative else distance
+    return distance / wiener_error(wiener, alpha_bar_t) if relative else distance
 
 
 def distance_measure(
-    eps_fn: EpsFn, x0: jax.Array, eps: jax.Array, t: jax.Array, alpha_bar: jax.Array, wiener: Wiener
+    predict: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process, wiener: Wiener
 ) -> dict[str, jax.Array]:
     """{"distance": `wiener_distance`, [N]} of clean images with noise ε: a `Measure` for `Probe`."""
-    return {"distance": wiener_distance(eps_fn, wiener, add_noise(x0, eps, alpha_bar[t]), t, alpha_bar)}
+    return {"distance": wiener_distance(predict, wiener, process.add_noise(x0, eps, t), t, process)}
 
 
 def check_timesteps(t: Int[ArrayLike, "..."], num_train_timesteps: int) -> None:

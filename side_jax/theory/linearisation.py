@@ -14,11 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from jaxtyping import Array, ArrayLike, Complex, Float
+from jaxtyping import ArrayLike, Complex, Float
 
-from side_jax.diffusion.ddim import ddim_step
-from side_jax.diffusion.objective import EpsFn
-from side_jax.diffusion.schedule import DDIMSteps
+from side_jax.diffusion.prediction import Denoise
 from side_jax.theory.linear_diffusion import check_timesteps
 
 Denoiser = Callable[[jax.Array], jax.Array]  # x_t -> x̂₀, both [N, H, W, C], each image for itself
@@ -61,14 +59,14 @@ class Moments(NamedTuple):
 
 
 class Linearisation:
-    """J of x̂₀(x_t) = (x_t − √(1−ᾱ) ε̂(x_t, t))/√ᾱ at given images and one t. Compiled once for all t.
+    """J of a denoiser x̂₀(x_t) at given images and one t. Compiled once for all t.
 
     Products with J are forward mode (jvp), those with Jᵀ reverse mode. The block of an image goes through the network
     as a batch of p copies, N p in all.
     """
 
-    def __init__(self, eps_fn: EpsFn, alpha_bar: Float[ArrayLike, " T"]):
-        self._eps_fn, self._alpha_bar = eps_fn, jnp.asarray(alpha_bar)
+    def __init__(self, denoise: Denoise, num_timesteps: int):
+        self._denoise, self._num_timesteps = denoise, num_timesteps
         self._iterate = jax.jit(self._orthogonal_iteration, static_argnames="count")
         self._products = jax.jit(self._probe)
 
@@ -101,7 +99,7 @@ class Linearisation:
         """
         x_t = jnp.asarray(x_t)
         n, dimension = len(x_t), x_t[0].size
-        check_timesteps(t, len(self._alpha_bar))
+        check_timesteps(t, self._num_timesteps)
         if not (k >= 1 and oversampling >= 0 and k + oversampling <= dimension):
             raise ValueError(f"k {k} and oversampling {oversampling} do not fit: images have {dimension} dimensions")
         if not tolerance > 0 or max_iterations < 1:
@@ -132,7 +130,7 @@ class Linearisation:
         Raises:
           ValueError: if t is outside the schedule, or there are fewer than 2 probes.
         """
-        check_timesteps(t, len(self._alpha_bar))
+        check_timesteps(t, self._num_timesteps)
         if probes < 2:
             raise ValueError(f"probes must be 2 or more, got {probes}")
         x_t = jnp.asarray(x_t)
@@ -147,12 +145,7 @@ class Linearisation:
         return Moments(trace.mean(0), trace_squared / square, trace_squared / symmetric, asymmetry)
 
     def _denoiser(self, t: jax.Array) -> Denoiser:
-        a = self._alpha_bar[t]
-
-        def x0_hat(x: jax.Array) -> jax.Array:
-            return (x - jnp.sqrt(1 - a) * self._eps_fn(x, jnp.full(x.shape[:1], t))) / jnp.sqrt(a)
-
-        return x0_hat
+        return lambda x: self._denoise(x, jnp.full(x.shape[:1], t)).x0
 
     def _orthogonal_iteration(
         self, x_t: jax.Array, t: jax.Array, block: jax.Array, count: int
@@ -210,17 +203,3 @@ def subspace_angles(
     Read with the eigenvalues: where λ_k and λ_{k+1} are close the span itself is arbitrary, and angles say nothing.
     """
     return scipy.linalg.subspace_angles(real_span(vectors), real_span(reference))
-
-
-def trajectory(
-    eps_fn: EpsFn, noise: Float[ArrayLike, "n h w c"], steps: DDIMSteps, clip_x0: float | None = 1.0
-) -> Float[Array, "s n h w c"]:
-    """What each step of deterministic DDIM (`ddim_sample`, η = 0) starts from, and the result: [S + 1, N, H, W, C]."""
-
-    def body(x_t: jax.Array, step: DDIMSteps) -> tuple[jax.Array, jax.Array]:
-        t, a_t, a_prev = step
-        eps_hat = eps_fn(x_t, jnp.full(x_t.shape[:1], t))
-        return ddim_step(x_t, eps_hat, a_t, a_prev, clip_x0=clip_x0), x_t
-
-    x_0, path = jax.jit(lambda x, steps: jax.lax.scan(body, x, steps))(jnp.asarray(noise), steps)
-    return jnp.concatenate([path, x_0[None]])

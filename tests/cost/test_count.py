@@ -6,7 +6,7 @@ import pytest
 
 from configs import celeba_hq, smoke
 from side_jax.cost.count import audit_cost
-from side_jax.cost.jobs import Setting, method_jobs, shared_jobs, steer_jobs
+from side_jax.cost.jobs import Setting, guide_net, method_jobs, shared_jobs, steer_jobs
 from side_jax.options import AuditOptions
 from side_jax.target import predict_eps
 
@@ -57,6 +57,7 @@ def test_images_of_the_papers_sweep():
         ("label", "train teacher, 10,000 steps", 640_000, 1),
         ("label", "label", 50_000, 1),
         ("distill", "train, 50,000 steps", 3_200_000, 1),
+        ("distill", "agreement at 10 noise levels", 5_000, 10),
         ("extract", "unguided, 50 steps", 50_000, 50),
         ("extract", "guided, 50 steps", 50 * 50_000, 50),
         ("extract", "pixel descriptor", 51 * 50_000, 1),
@@ -80,9 +81,9 @@ def test_steered_images_and_their_direction_are_counted():
 def test_methods_share_target_and_synthetic_images_and_each_has_its_sweep():
     stages = [stage for stage, *_ in jobs(setting(methods=("random", "side", "ol_ti")))]
     assert stages == (
-        ["target", "synthesize", "label (side)", "label (side)", "distill (side)"]
+        ["target", "synthesize", "label (side)", "label (side)", "distill (side)", "distill (side)"]
         + 3 * ["extract (side)"]
-        + ["distill (ol_ti)"]
+        + 2 * ["distill (ol_ti)"]
         + 2 * ["extract (ol_ti)"]
     )
 
@@ -97,11 +98,28 @@ def test_methods_share_target_and_synthetic_images_and_each_has_its_sweep():
             {"target", "synthesize", "label", "distill", "extract"},
         ),
         ({"labels.source": "random"}, {"target", "synthesize", "distill", "extract"}),
-        ({"classifier.guide": "time_independent"}, {"target", "synthesize", "label", "extract"}),
+        ({"classifier.guide": "time_independent"}, {"target", "synthesize", "label", "distill", "extract"}),
     ],
 )
 def test_only_stages_that_compute_cost(changes, stages):
     assert {stage for stage, *_ in jobs(setting(**changes))} == stages
+
+
+@pytest.mark.optax
+@pytest.mark.parametrize("guide", ["time_dependent", "time_independent"])
+def test_agreement_of_the_guide_is_a_forward_pass_at_every_noise_level(guide):
+    """Of every tenth of 25 synthetic images, the first included; as many operations as the guide's own program."""
+    few = setting(**{"synthesize.num_images": 25, "classifier.guide": guide})
+    row = few.options
+    (work,) = [one for one in audit_cost(few).works if one.what == "agreement at 10 noise levels"]
+    net = guide_net(row)
+    assert net.time_conditioned == (guide == "time_dependent")
+    x, t = jax.ShapeDtypeStruct((256, 16, 16, 1), jnp.float32), jax.ShapeDtypeStruct((256,), jnp.int32)
+    times = t if net.time_conditioned else None
+    variables = jax.eval_shape(lambda: net.lazy_init(jax.random.key(0), x, times))
+    forward = jax.jit(net.apply).lower(variables, x, times).compile().cost_analysis()["flops"] / 256
+    assert (work.stage, work.images) == ("distill", 3)
+    assert work.flops == pytest.approx(10 * forward, rel=0.02)
 
 
 def test_match_is_counted_by_hand():

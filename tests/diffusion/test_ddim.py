@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from side_jax.diffusion.ddim import ddim_sample, ddim_step, to_float, to_uint8
+
 from side_jax.diffusion.schedule import MIN_ALPHA_BAR, Schedule
 from side_jax.sharding import index_keys
 

@@ -1,9 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from side_jax.diffusion.guidance import classifier_gradient, guide
 
 import side_jax
-from side_jax.diffusion.guidance import classifier_gradient, guide
 from side_jax.diffusion.schedule import MIN_ALPHA_BAR
 from tests.golden.ours import GOLDEN, difference, guided_noise, write_adm
 

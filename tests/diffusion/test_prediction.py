@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from side_jax.diffusion.ddim import ddim_step
+
 from side_jax.diffusion.prediction import to_eps
 from side_jax.diffusion.schedule import MIN_ALPHA_BAR, add_noise
 

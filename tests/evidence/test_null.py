@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -137,3 +139,57 @@ def test_copies_of_one_group_of_near_duplicates_are_no_proof():
     chosen = np.random.default_rng(0).integers(0, 10, 300)
     assert null.nearest_excess(chosen, labels).p > 0.4
     assert null.nearest_excess(chosen, singles(20, 0)).p < 0.01
+
+
+TRAIN = np.arange(40) < 20
+
+
+@pytest.mark.parametrize(
+    ("groups", "classes", "relabelled", "least_p", "reason"),
+    [
+        (np.arange(40), np.zeros(40, int), 40, 1e-4, None),
+        # Training photos in class folders, held-out ones flat.
+        (np.arange(40), np.where(TRAIN, 0, -1), 0, 1.0, "no training photo can .* held-out one: they share no class"),
+        # Every training photo twice, no held-out one.
+        (
+            np.where(TRAIN, np.arange(40) // 2, np.arange(40)),
+            np.zeros(40, int),
+            0,
+            1.0,
+            "no training photo can .*: those of one class differ in their number of near-duplicates",
+        ),
+        # One training photo and two held-out ones of one class, the others of classes of their own.
+        (
+            np.arange(40),
+            np.where(np.isin(np.arange(40), [0, 20, 21]), 99, np.arange(40)),
+            3,
+            1 / 3,
+            "only 3 of the 40 photos can change places, and the smallest p possible is 0.33",
+        ),
+    ],
+)
+def test_least_p_is_one_over_the_number_of_different_relabellings(groups, classes, relabelled, least_p, reason):
+    labels = null.relabellings(TRAIN, groups, classes, seed=0)
+    assert (labels.relabelled, labels.least_p) == (relabelled, pytest.approx(least_p))
+    if reason is None:
+        assert labels.reason is None
+    else:
+        assert re.fullmatch(reason, labels.reason)
+    drawn = as_bool(labels)
+    assert (drawn != drawn[:, :1]).any(1).sum() == relabelled
+    if least_p > 1e-4:
+        assert len(np.unique(drawn, axis=1).T) == round(1 / least_p)
+
+
+def test_one_photo_of_each_kind_can_prove_nothing():
+    labels = singles(1, 0)
+    assert (labels.relabelled, labels.least_p) == (2, 0.5)
+    assert labels.reason == "only 2 of the 2 photos can change places, and the smallest p possible is 0.50"
+
+
+@pytest.mark.parametrize(("others", "testable"), [(20, False), (21, True)])
+def test_smallest_p_that_is_no_finding_is_the_level_itself(others, testable):
+    """One training photo among 20 gives p = .05 at best, which is not below it."""
+    pool = np.arange(others)
+    labels = null.relabellings(pool == 0, pool, np.zeros_like(pool), 0)
+    assert (labels.reason is None) == testable

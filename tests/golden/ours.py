@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
+from side_jax.diffusion.guidance import guide
 
 import side_jax
 from side_jax import training
-from side_jax.diffusion.guidance import guide
 from side_jax.evidence.metrics import ums_all
 from side_jax.extraction.matching import matches_above
 from side_jax.interop.state_dict import match_variables, to_torch

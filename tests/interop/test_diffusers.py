@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from side_jax.diffusion.ddim import ddim_step
 
 from side_jax import load_target
-from side_jax.diffusion.ddim import ddim_step
 from side_jax.diffusion.schedule import DDIMSteps, Schedule
 from side_jax.interop import diffusers
 from side_jax.interop.diffusers import WEIGHTS, files, save_target, torch_name, unet_shapes

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, UNet2DModel
+from side_jax.diffusion.ddim import ddim_step
 
 from side_jax import load_target
-from side_jax.diffusion.ddim import ddim_step
 from side_jax.interop.diffusers import save_target
 from side_jax.target import predict_eps
 from tests.golden import adm

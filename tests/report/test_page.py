@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from side_jax.artifacts import plain
+from side_jax.evidence.equal_compute import compare_at_equal_compute
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
-from side_jax.evidence.summary import calibrate, compare_with_random, summarize
+from side_jax.evidence.summary import calibrate, compare_with_random, null_facts, summarize
 from side_jax.evidence.table import table1
 from side_jax.report import figures
 from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
+from side_jax.report.wording import operations, times
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 SIZE = 20
@@ -23,17 +25,20 @@ def scores(best, winner):
     return Scores(best, winner, above, np.full(len(best), 0.9), np.full(len(best), 0.5))
 
 
-def metrics(copies, heldout=True, guided_copies=None):
+POOL = np.arange(2 * SIZE)
+TRAIN, ONE_CLASS = POOL < SIZE, np.zeros_like(POOL)
+
+
+def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_CLASS):
     """40 images per λ, of which `copies` score .9 with distinct training images; everything else .2."""
     rows, by_scale = [], {}
+    labels = relabellings(TRAIN, groups, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
         train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE)
         row = {"scale": scale, "train": summarize(train, BANDS)}
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
             row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
-            pool = np.arange(2 * SIZE)
-            labels = relabellings(pool < SIZE, pool, np.zeros_like(pool), 0)
             row |= calibrate(train, unseen, labels, BANDS)
         rows.append(row)
     compared = {b[0]: compare_with_random({5.0: by_scale[5.0]}, by_scale[0.0], b) for b in BANDS}
@@ -46,6 +51,7 @@ def metrics(copies, heldout=True, guided_copies=None):
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
             "scales": rows,
+            "null": null_facts(labels) if heldout else None,
             "guided_mean": {f"{b[0]}/{s}": 0.1 for b in BANDS for s in ("ams", "ums", "ums_all")},
             "heldout_photos": real if heldout else None,
             "guided_against_random": compared,
@@ -151,6 +157,81 @@ def test_verdict_names_copying_only_when_it_is_significant():
     assert "no sign of copying" in verdicts(metrics(0))[1]
 
 
+FOLDERS = {"classes": np.where(TRAIN, 0, -1)}  # training photos in class folders, held-out ones flat
+TWICE = {"groups": np.where(TRAIN, POOL // 2, POOL)}  # every training photo twice, no held-out one
+PAIR = {"classes": np.where(POOL % SIZE == 0, 99, POOL)}  # one photo of each kind shares a class
+SAME = "no training photo can change places with a held-out one: "
+
+
+@pytest.mark.parametrize("copies", [0, 40])
+@pytest.mark.parametrize(
+    ("pool", "reason"),
+    [
+        (FOLDERS, SAME + "they share no class"),
+        (TWICE, SAME + "those of one class differ in their number of near-duplicates"),
+        (PAIR, "only 2 of the 40 photos can change places, and the smallest p possible is 0.50"),
+    ],
+)
+def test_verdict_that_no_relabelling_could_give_is_withheld_with_the_reason(pool, reason, copies):
+    """Whether all images are copies or none: neither "no sign of copying" nor a p, in sentences and tables."""
+    numbers = metrics(copies, **pool)
+    assert numbers["null"]["reason"] == reason
+    ams, nearest = verdicts(numbers)[:2]
+    assert ams.endswith(f"the excess cannot be tested, because {reason}.")
+    assert nearest.endswith(f"Whether this target gives back training data cannot be tested, because {reason}.")
+    assert "p = " not in ams + nearest
+    assert "no sign" not in nearest
+    text = page(numbers)
+    assert text.count("<td>–</td><td>–</td>") == 2  # null and p of the nearest photo, at both λ
+    assert len(re.findall("</td><td>–</td></tr>", text)) == 4 + 2  # p of AMS in two bands, and the same again
+    assert f"p is left out: whether an excess is chance cannot be tested, because\n{reason}." in text
+
+
+def test_verdict_from_one_heldout_photo_is_withheld():
+    """The nearest photo is the training photo for every image: by chance in half of all splits."""
+    labels = relabellings(np.array([True, False]), np.arange(2), np.zeros(2, int), 0)
+    train, unseen = scores(np.full(40, 0.9), np.zeros(40)), scores(np.full(40, 0.2), np.zeros(40))
+    row = {"scale": 0.0, "train": summarize(train, BANDS), "paired": summarize(train, BANDS)}
+    row |= {"heldout": summarize(unseen, BANDS)} | calibrate(train, unseen, labels, BANDS)
+    numbers = metrics(0) | plain({"scales": [row], "null": null_facts(labels)})
+    for sentence in verdicts(numbers)[:2]:
+        assert sentence.endswith("only 2 of the 2 photos can change places, and the smallest p possible is 0.50.")
+
+
+def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_it():
+    """Ten training photos are there twice, and every image is a copy of these."""
+    numbers = metrics(0, groups=np.where(POOL < 10, POOL // 2, POOL))
+    assert numbers["null"] == {"least_p": 1e-4, "relabelled": 30, "reason": None}
+    labels = relabellings(TRAIN, np.where(POOL < 10, POOL // 2, POOL), np.zeros_like(POOL), 0)
+    train, unseen = scores(np.full(40, 0.9), POOL % 10), scores(np.full(40, 0.2), POOL % SIZE)
+    row = numbers["scales"][0] | plain(calibrate(train, unseen, labels, BANDS))
+    numbers["scales"][0] = row | {"paired": plain(summarize(train, BANDS))}
+    for sentence in verdicts(numbers)[:2]:
+        assert sentence.endswith(
+            "cannot be tested, because the photos that decide it have the same label in every relabelling."
+        )
+    assert "Only 30 of the photos can change places" in page(numbers)
+
+
+def test_ordinary_verdict_and_tables_have_their_p():
+    numbers = metrics(0)
+    assert numbers["null"] == {"least_p": 1e-4, "relabelled": 40, "reason": None}
+    assert verdicts(numbers)[0].endswith("the excess has p = 1.000.")
+    text = page(numbers)
+    assert "<td>–</td>" not in text
+    assert "the smallest possible is 0.0001" in text
+    assert "can change places" not in text
+
+
+def test_verdict_of_copying_is_there_wherever_the_unguided_row_is():
+    numbers = metrics(40)
+    swapped = numbers | {"scales": numbers["scales"][::-1]}
+    assert verdicts(swapped) == verdicts(numbers)
+    assert "this target gives back training data" in verdicts(swapped)[1]
+    guided = numbers | {"scales": numbers["scales"][1:]}
+    assert not any("Unguided" in sentence for sentence in verdicts(guided))
+
+
 def test_verdict_calls_equal_scales_not_significant_and_a_gain_better():
     equal = verdicts(metrics(20))[-1]
     assert equal.count("not significant") == 2
@@ -158,6 +239,55 @@ def test_verdict_calls_equal_scales_not_significant_and_a_gain_better():
     assert "AMS at λ = 5 differs by" in gain
     assert "(better, p" in gain
     assert "20 odd-numbered" in gain
+
+
+COST = {
+    "num_images": 40,
+    "random_images": 120,
+    "surrogate_flops": 1e12,
+    "guided_flops_per_image": 5e10,
+    "unguided_flops_per_image": 2.5e10,
+}
+
+
+def at_equal_compute(numbers, guided, random):
+    """With a sweep of 120 random images, of which `random` are hits, of as many photos as there are."""
+    hits = [scores(np.where(np.arange(n) < count, 0.9, 0.2), np.arange(n) % SIZE) for n, count in guided + random]
+    found = compare_at_equal_compute({5.0: hits[0]}, hits[1], BANDS[1])
+    numbers["guided_against_random"]["high"]["equal_compute"] = plain(found | {"cost": COST})
+    return numbers
+
+
+def test_verdict_says_what_random_finds_at_equal_compute():
+    """20 of 40 and 100 of 120: 10 and 50 odd ones, of which 10 in both."""
+    same, equal = verdicts(at_equal_compute(metrics(2, guided_copies=20), [(40, 20)], [(120, 100)]))[-2:]
+    assert "AMS at λ = 5 differs by 45.0 [" in same
+    assert "10 times [" in same
+    assert "Random's (better, p" in same
+    assert "the surrogate and 40 images of SIDE take 3.0 · 10¹² FLOP, for which Random makes 120 images" in equal
+    assert "(20 and 60 images)" in equal
+    assert "at λ = 5, SIDE has 10 hits and Random 50, 0.20 times [0.1" in equal
+    assert "Random's (worse, p < 0.001); at λ = 5, SIDE has 10 different photos and Random 10, 1.0 times [" in equal
+    assert "(not significant, p = 1.000)" in equal
+
+
+def test_verdict_without_enough_random_images_says_nothing_of_equal_compute():
+    for equal in ({"equal_compute": None}, {}):
+        numbers = metrics(20)
+        numbers["guided_against_random"]["high"] |= equal
+        assert "equal compute" not in " ".join(verdicts(numbers))
+        assert "equal numbers of images, not equal compute" in page(numbers)
+    text = page(at_equal_compute(metrics(20), [(40, 20)], [(120, 30)]))
+    assert "at equal compute Random makes" in text
+    assert "not equal compute" not in text
+
+
+def test_verdict_has_no_ratio_to_nothing():
+    some, none = verdicts(metrics(0, guided_copies=20))[-1], verdicts(metrics(0))[-1]
+    assert "points, where Random has none (better, p" in some
+    assert "points, where both have none (not significant, p = 1.000)" in none
+    equal = verdicts(at_equal_compute(metrics(0), [(40, 20)], [(120, 0)]))[-1]
+    assert "SIDE has 10 hits and Random 0, where Random has none (better, p" in equal
 
 
 def test_best_scale_is_chosen_and_measured_on_different_images():
@@ -180,3 +310,21 @@ def test_estimates_are_readable():
     assert interval({"value": 0.1, "low": 0.05, "high": 0.2}) == "10.0 [5.00, 20.0]"
     assert p_value(0.0123) == "p = 0.012"
     assert p_value(0.0001) == "p < 0.001"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        ((2.0816, 1.599, 2.94), "2.1 times [1.6, 2.9]"),
+        ((0.97, 0.801, 1.2), "0.97 times [0.80, 1.20]"),
+        ((12.4, 3.2, 48.0), "12 times [3, 48]"),
+        ((0.0, 0.0, 0.84), "0.00 times [0.00, 0.84]"),
+    ],
+)
+def test_ratios_are_readable(ratio, text):
+    assert times(dict(zip(("value", "low", "high"), ratio, strict=True))) == text
+
+
+def test_operations_are_readable():
+    assert operations(3.14e17) == "3.1 · 10¹⁷"
+    assert operations(1e12) == "1.0 · 10¹²"

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from side_jax.diffusion.ddim import to_float
 
 import side_jax
-from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.schedule import Schedule, add_noise
 from side_jax.representation.activations import decoder_layers, tap
 from side_jax.representation.probe import generation_classes

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from side_jax.diffusion.ddim import to_float
 
 import side_jax
 from side_jax import sampling
-from side_jax.diffusion.ddim import to_float
 from side_jax.diffusion.schedule import Schedule, add_noise
 from side_jax.models.unet import UNet
 from side_jax.representation.activations import tap

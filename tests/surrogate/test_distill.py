@@ -5,7 +5,7 @@ import pytest
 
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.surrogate.classifier import Classifier, load_classifier
+from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.distill import agreement_by_noise, distill_loss, kl_divergence
 
 
@@ -76,12 +76,60 @@ def test_agreement_is_the_share_of_equal_top_classes(student):
     x = jnp.asarray(images.astype(np.float32) / 127.5 - 1)
     clean = np.exp(np.asarray(student.log_prob(x, jnp.zeros(20, jnp.int32))))
     almost_clean = np.full(1000, 1.0, np.float32)  # ᾱ = 1: no noise at any t
-    agree = agreement_by_noise(student, images, clean.argmax(1), almost_clean, (0,), jax.random.key(0))
+    agree = agreement_by_noise(student.log_prob, images, clean.argmax(1), almost_clean, (0,), jax.random.key(0))
     assert agree == {0: 1.0}
-    opposite = agreement_by_noise(student, images, clean.argmin(1), almost_clean, (0,), jax.random.key(0))
+    opposite = agreement_by_noise(student.log_prob, images, clean.argmin(1), almost_clean, (0,), jax.random.key(0))
     assert opposite == {0: 0.0}
 
 
-def test_workdir_without_a_classifier_is_named(tmp_path):
-    with pytest.raises(ValueError, match="holds no finished classifier; run the stages up to distill first"):
-        load_classifier(tmp_path)
+@pytest.mark.parametrize("size", [1, 8, 23, 256])
+def test_agreement_does_not_depend_on_the_batch_and_never_has_more_on_the_device(student, size):
+    """23 images, half of them with their own top class: the last batch is filled up, and the filling not counted."""
+    images = np.random.default_rng(0).integers(0, 256, (23, 8, 8, 1), np.uint8)
+    labels, given = np.arange(23, dtype=np.int32) % 2, []
+
+    def log_prob(x_t, t):
+        given.extend([x_t.shape, t.shape])
+        return student.log_prob(x_t, t)
+
+    arguments = images, labels, Schedule().alpha_bar(), (0, 400, 999), jax.random.key(3)
+    found = agreement_by_noise(log_prob, *arguments, batch_size=size)
+    assert found == agreement_by_noise(student.log_prob, *arguments, batch_size=5)
+    assert {shape[0] for shape in given} == {min(size, 23)}
+    assert len(given) == 2  # one program for all batches and levels
+
+
+def test_noise_of_an_image_in_agreement_is_its_own_and_the_same_at_every_level():
+    """x_t of white images, by hand: √ᾱ + √(1 − ᾱ) ε with ε from the image's own key."""
+    alpha_bar, key, seen = np.array([0.25, 0.81], np.float32), jax.random.key(5), []
+
+    def log_prob(x_t, t):
+        jax.debug.callback(lambda *found: seen.append(found), x_t, t, ordered=True)
+        return jnp.zeros((x_t.shape[0], 2))
+
+    images, labels = np.full((5, 4, 4, 1), 255, np.uint8), np.zeros(5, np.int32)
+    assert agreement_by_noise(log_prob, images, labels, alpha_bar, (0, 1), key, batch_size=2) == {0: 1.0, 1: 1.0}
+    jax.effects_barrier()
+    eps = np.stack([jax.random.normal(jax.random.fold_in(key, i), (4, 4, 1)) for i in (0, 1, 2, 3, 4, 4)])
+    for batch, (x_t, t) in enumerate(seen):
+        np.testing.assert_array_equal(t, batch % 2)
+        a = alpha_bar[batch % 2]
+        rows = slice(2 * (batch // 2), 2 * (batch // 2) + 2)
+        np.testing.assert_allclose(x_t, np.sqrt(a) + np.sqrt(1 - a) * eps[rows], atol=1e-5)
+    assert len(seen) == 6
+
+
+def test_arrays_of_a_partial_are_arguments_of_the_program(student):
+    """And not constants in it: the guide is on the device once."""
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, np.int32)
+    traced = []
+
+    def log_prob(variables, x_t, t):
+        traced.extend(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(variables))
+        return Classifier(student.net, variables).log_prob(x_t, t)
+
+    partial = jax.tree_util.Partial(log_prob, student.variables)
+    arguments = images, labels, Schedule().alpha_bar(), (0, 500), jax.random.key(0)
+    assert agreement_by_noise(partial, *arguments) == agreement_by_noise(student.log_prob, *arguments)
+    assert traced
+    assert all(traced)

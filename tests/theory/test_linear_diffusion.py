@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from side_jax.diffusion.ddim import ddim_sample, to_float
+
 from side_jax.diffusion.schedule import DDIMSteps, Schedule, add_noise
 from side_jax.theory import linear_chains
 from side_jax.theory import linear_diffusion as linear

@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from side_jax.diffusion.ddim import ddim_sample, to_float
 
 import side_jax
 from configs import orl
 from side_jax import pipeline
-from side_jax.diffusion.ddim import ddim_sample, to_float
 from side_jax.diffusion.schedule import Schedule, add_noise
 from side_jax.options import AuditOptions
 from side_jax.theory import linear_diffusion as linear
