@@ -20,10 +20,14 @@ DECIDING = {
     "target": ("diffusion", *_UNET, "sharding", "stages.target", "target", "training"),
     "synthesize": ("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.surrogate"),
     "label": ("diffusion", *_RESNET, *_DESCRIPTORS, "sharding", "stages.surrogate", "surrogate.labels", "training"),
-    "distill": ("diffusion", *_RESNET, "sharding", "stages.surrogate", "surrogate", "training"),
+    "distill": (
+        *("diffusion", *_RESNET, "sharding", "training"),
+        *("stages.distill", "stages.surrogate", "surrogate"),
+    ),
     "extract": (
         *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "precision", "sampling", "sharding"),
-        *("evidence.metrics", "extraction", "stages.extract", "surrogate.classifier"),
+        *("evidence.metrics", "extraction", "stages.extract"),
+        *("surrogate.classifier", "surrogate.exact", "surrogate.guide", "surrogate.stored"),
     ),
     "detect": (
         *("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.detect"),

@@ -37,6 +37,17 @@ def test_every_module_decides_a_stage_or_is_known_not_to():
     assert not deciding & BOOKKEEPING
 
 
+def test_kernel_decides_every_stage_that_samples_or_trains_and_guides_what_is_guided():
+    kernel = {name for name in code_hash.modules("diffusion") if not name.endswith("__init__")}
+    assert {"diffusion.transforms", "diffusion.solvers.ddim"} <= kernel
+    for stage in code_hash.DECIDING:
+        assert kernel <= set(code_hash.code_hashes(stage)), stage
+    guides = {f"surrogate.{name}" for name in ("classifier", "exact", "guide", "stored")}
+    for stage in ("distill", "extract"):
+        assert guides <= set(code_hash.code_hashes(stage)), stage
+    assert "stages.distill" in code_hash.code_hashes("distill")
+
+
 def test_every_stage_with_a_spec_has_its_code():
     assert list(code_hash.DECIDING) == [stage.name for stage in STAGES if stage.spec]
 

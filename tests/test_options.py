@@ -34,7 +34,7 @@ def test_default_is_locked():
         ("extract.descriptor", "sscd", "needs its weights: download https://dl.fbaipublicfiles.com/.*MIT licence"),
         ("extract.weights", "x.pt", "the pixel descriptor has no weights, got 'x.pt'"),
         ("extract.preprocessing", "square_320", "the pixel descriptor has no preprocessing, got 'square_320'"),
-        ("labels.source", "oracle", "labels.source must be one of classifier, clusters, dataset, random, got 'oracle'"),
+        ("labels.source", "oracle", "labels.source must be one of classifier, clusters, .* heldout, random, got 'oracle'"),
         ("labels.targets", "firm", "labels.targets must be one of soft, hard, got 'firm'"),
         ("labels.descriptor", "clip", "labels.descriptor must be one of '', pixel, sscd, teacher, got 'clip'"),
         ("labels.temperature", 0.0, "labels.temperature must be above 0"),
@@ -43,8 +43,11 @@ def test_default_is_locked():
         ("labels.num_clusters", 1, "labels.num_clusters must be at least 2"),
         ("labels.cohesion", 2.0, "labels.cohesion must be a cosine"),
         ("classifier.arch", "vgg", "classifier.arch must be one of resnet34, .* got 'vgg'"),
-        ("classifier.guide", "clip", "classifier.guide must be one of time_dependent, .* got 'clip'"),
+        ("classifier.guide", "clip", "classifier.guide must be one of exact, time_dependent, .* got 'clip'"),
         ("classifier.guide", "none", "classifier.guide='none' allows λ = 0 only, got extract.scales"),
+        ("classifier.block", 0, "classifier.block must be at least 1, got 0"),
+        ("sampler.clip", "never", "sampler.clip must be one of before_guide, .* none, got 'never'"),
+        ("target.clip_x0", True, "target.clip_x0 is not a field"),
         ("classifier.train.num_steps", 0, "classifier.train.num_steps must be at least 1, got 0"),
         ("target.source", "steal", "target.source must be train or load, got 'steal'"),
         ("target.path", "", "target.path is empty"),
@@ -158,6 +161,35 @@ def test_methods_are_the_rows_of_table_1():
         "ol_ti": ("dataset", "time_independent", (1.0, 5.0, 9.0)),
         "random_labels": ("random", "time_dependent", (1.0, 5.0, 9.0)),
     }
+
+
+def test_exact_methods_are_the_surrogate_its_bound_and_the_bounds_control():
+    rows = options(methods=("random", "exact_heldout", "exact_train", "side_exact")).rows()
+    chosen = {name: (row.labels.source, row.classifier.guide, row.extract.scales) for name, row in rows.items()}
+    assert next(iter(rows)) == "side_exact"
+    assert chosen == {
+        "side_exact": ("classifier", "exact", (0.0, 1.0, 5.0, 9.0)),
+        "exact_heldout": ("heldout", "exact", (1.0, 5.0, 9.0)),
+        "exact_train": ("dataset", "exact", (1.0, 5.0, 9.0)),
+    }
+    assert not rows["exact_train"].has_teacher and not rows["exact_heldout"].has_teacher
+
+
+def test_report_speaks_of_the_student_if_there_is_one_and_of_the_exact_guide_if_not():
+    assert next(iter(options(methods=("random", "side_exact", "side")).rows())) == "side"
+    assert next(iter(options(methods=("exact_train", "side_exact")).rows())) == "side_exact"
+    assert next(iter(options(methods=("exact_train", "exact_heldout")).rows())) == "exact_train"
+
+
+@pytest.mark.parametrize(
+    ("source", "method"), [("classifier", "side_exact"), ("dataset", "exact_train"), ("heldout", "exact_heldout")]
+)
+def test_exact_guide_without_methods_is_named_after_its_set(source, method):
+    assert list(options(**{"classifier.guide": "exact", "labels.source": source}).rows()) == [method]
+
+
+def test_default_order_clips_before_the_guide():
+    assert options().sampler.clip == "before_guide"
 
 
 def test_one_method_is_one_config_value():

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
-from side_jax.diffusion.guidance import classifier_gradient
 
 import side_jax
 from configs import orl
+from side_jax.diffusion.process import Process
 from side_jax.extraction.descriptors import sscd_descriptor
 from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch
 from side_jax.models.sscd import SSCD
@@ -19,7 +19,7 @@ from side_jax.precision import compute_dtype
 from side_jax.stages.audit import Audit, precision_spec
 from side_jax.stages.surrogate import synthesize_spec
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import predict_eps
+from side_jax.target import predict
 
 UNETS = {
     "diffusers": {"attention_head_dim": 4},
@@ -65,15 +65,19 @@ def products(text):
     return [(name, dtype, shape.count("x") + 1) for name, shape, dtype, _ in types]
 
 
+def eps_of(unet, params, process, prediction_type, x_t, t, classes=None, dtype=jnp.float32):
+    return predict(unet, params, process, prediction_type, x_t, t, classes, dtype).eps
+
+
 @functools.cache
 def lowered_eps(kind, dtype):
-    """`predict_eps`, lowered for float32 parameters, x_t and ᾱ."""
+    """ε̂ of `predict`, lowered for float32 parameters, x_t and ᾱ."""
     unet = make_unet(kind)
     classes = None if unet.num_class_embeds is None else T
     params = jax.eval_shape(unet.init, jax.random.key(0), X, T, classes)["params"]
-    eps = jax.jit(predict_eps, static_argnames=("unet", "prediction_type", "dtype"))
-    alpha_bar = jax.ShapeDtypeStruct((1000,), jnp.float32)
-    return eps.lower(unet, params, alpha_bar, "epsilon", X, T, classes, dtype=dtype)
+    eps = jax.jit(eps_of, static_argnames=("unet", "prediction_type", "dtype"))
+    process = Process(jax.ShapeDtypeStruct((1000,), jnp.float32))
+    return eps.lower(unet, params, process, "epsilon", X, T, classes, dtype=dtype)
 
 
 @pytest.mark.parametrize("kind", UNETS)
@@ -116,8 +120,7 @@ def test_guidance_runs_in_bfloat16_both_ways_and_its_gradient_is_float32():
     classifier, labels = make_classifier(), jnp.array([0, 4])
 
     def gradient(variables, x, t):
-        log_prob = functools.partial(Classifier(classifier.net, variables).log_prob, dtype=jnp.bfloat16)
-        return classifier_gradient(log_prob, x, t, labels)
+        return Classifier(classifier.net, variables).in_dtype(jnp.bfloat16).gradient(x, t, labels)
 
     lowered = jax.jit(gradient).lower(classifier.variables, noise(), jnp.array([10, 900]))
     text = lowered.as_text()
@@ -133,14 +136,14 @@ def test_guidance_runs_in_bfloat16_both_ways_and_its_gradient_is_float32():
 def test_bfloat16_predictions_are_close_to_float32_and_not_the_same():
     unet = make_unet("diffusers")
     params = unet.lazy_init(jax.random.key(0), X, T)["params"]
-    x, t, alpha_bar = noise(), jnp.array([10, 900]), jnp.linspace(0.999, 0.01, 1000)
+    x, t, process = noise(), jnp.array([10, 900]), Process(jnp.linspace(0.999, 0.01, 1000))
     exact, coarse = (
-        predict_eps(unet, params, alpha_bar, "epsilon", x, t, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)
+        eps_of(unet, params, process, "epsilon", x, t, dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16)
     )
     relative = jnp.linalg.norm(exact - coarse) / jnp.linalg.norm(exact)
     assert 1e-5 < relative < 0.02
     guide = make_classifier()
-    exact, coarse = (guide.log_prob(x, t, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    exact, coarse = (guide.in_dtype(dtype).log_prob(x, t) for dtype in (jnp.float32, jnp.bfloat16))
     assert coarse.dtype == jnp.float32
     assert 0 < abs(exact - coarse).max() < 0.05
     np.testing.assert_allclose(jnp.exp(coarse).sum(-1), 1, rtol=1e-5)

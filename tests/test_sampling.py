@@ -28,10 +28,21 @@ def target():
 
 
 @pytest.fixture(scope="module")
-def guide():
+def student():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 7, time_conditioned=True)
     shapes = jax.ShapeDtypeStruct((1, 16, 16, 1), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
     return Classifier(net, net.lazy_init(jax.random.key(0), *shapes))
+
+
+@pytest.fixture(scope="module")
+def exact(target):
+    images = np.random.default_rng(0).integers(0, 256, (14, 16, 16, 1), np.uint8)
+    return side_jax.exact_guide(target, images, np.arange(14) % 7, block=5)
+
+
+@pytest.fixture(params=["student", "exact"])
+def guide(request):
+    return request.getfixturevalue(request.param)
 
 
 def assert_equal_but_for_rounding(first, second):
@@ -84,14 +95,13 @@ class Brightness(nn.Module):
         return jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], axis=1) / 10
 
 
-def test_guidance_makes_images_of_its_class(target):
-    # Unclipped: where x̂₀ is clipped only the shift of ε̂ is left, and that points away (`ddim_step`). A random target
-    # clips nearly everywhere.
-    unclipped = dataclasses.replace(target, clip_x0=None)
+@pytest.mark.parametrize(("clip_x0", "options"), [(1.0, {}), (1.0, {"clip": "consistent"}), (None, {})])
+def test_guidance_makes_images_of_its_class(target, clip_x0, options):
+    """At the default options too, though this random target clips nearly everywhere (DESIGN §3)."""
+    model, guide = dataclasses.replace(target, clip_x0=clip_x0), Classifier(Brightness(), {})
 
     def brightness(label, scale):
-        guide = Classifier(Brightness(), {})
-        return side_jax.sample(unclipped, 8, num_steps=10, guide=guide, labels=label, scale=scale).mean()
+        return side_jax.sample(model, 8, num_steps=10, guide=guide, labels=label, scale=scale, **options).mean()
 
     random = brightness(0, 0.0)
     assert brightness(0, 0.5) > random + 2
@@ -208,6 +218,7 @@ def test_eight_devices_give_what_one_gives(target, tmp_path):
         ({"eta": 2.0}, r"eta must be in \[0, 1\], got 2.0"),
         ({"scale": 1.0}, "scale must be 0 without a guide"),
         ({"labels": 1}, "labels=1 without a guide"),
+        ({"clip": "never"}, "clip must be one of before_guide, after_guide, consistent, none, got 'never'"),
     ],
 )
 def test_bad_arguments_are_named(target, options, message):

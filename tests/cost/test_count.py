@@ -7,8 +7,9 @@ import pytest
 from configs import celeba_hq, smoke
 from side_jax.cost.count import audit_cost
 from side_jax.cost.jobs import Setting, guide_net, method_jobs, shared_jobs, steer_jobs
+from side_jax.diffusion.process import Process
 from side_jax.options import AuditOptions
-from side_jax.target import predict_eps
+from side_jax.target import predict
 
 
 def setting(module=smoke, devices=1, **changes):
@@ -29,9 +30,11 @@ def test_every_step_of_the_sampler_is_counted():
     unet, x = few.unet, jax.ShapeDtypeStruct((8, 16, 16, 1), jnp.float32)
     params = jax.eval_shape(lambda: unet.lazy_init(jax.random.key(0), x, jax.ShapeDtypeStruct((8,), jnp.int32)))
 
+    process = Process(jnp.ones(1000))
+
     def loop(params, x_t):
         for t in (2, 1, 0):
-            x_t = x_t - predict_eps(unet, params, jnp.ones(1000), "epsilon", x_t, jnp.full(8, t))
+            x_t = x_t - predict(unet, params, process, "epsilon", x_t, jnp.full(8, t)).eps
         return x_t
 
     written_out = jax.jit(loop).lower(params["params"], x).compile().cost_analysis()["flops"] / 8

@@ -13,20 +13,20 @@ def test_predicting_nothing_costs_the_variance_of_the_noise():
         lambda x, t: jnp.zeros_like(x),
         jax.random.key(0),
         jnp.zeros((64, 16, 16, 1)),
-        jnp.asarray(Schedule().alpha_bar()),
+        Schedule().process(),
     )
     assert float(loss) == pytest.approx(1, abs=0.03)
 
 
 def test_perfect_prediction_costs_nothing():
-    alpha_bar = jnp.asarray(Schedule().alpha_bar())
+    process = Schedule().process()
     x0 = jnp.full((8, 4, 4, 1), 0.3)
 
     def eps_fn(x_t, t):
-        a = alpha_bar[t].reshape(-1, 1, 1, 1)
-        return (x_t - jnp.sqrt(a) * x0) / jnp.sqrt(1 - a)
+        alpha, sigma = process.at(t)
+        return (x_t - alpha * x0) / sigma
 
-    assert float(ddpm_loss(eps_fn, jax.random.key(1), x0, alpha_bar)) < 1e-6
+    assert float(ddpm_loss(eps_fn, jax.random.key(1), x0, process)) < 1e-6
 
 
 def test_timesteps_cover_the_whole_schedule():

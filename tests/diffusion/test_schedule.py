@@ -1,8 +1,7 @@
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from side_jax.diffusion.schedule import MIN_ALPHA_BAR, Schedule, add_noise
+from side_jax.diffusion.schedule import Schedule
 
 
 def test_alpha_bar_by_hand():
@@ -39,7 +38,8 @@ def test_zero_terminal_snr_by_hand():
     schedule = Schedule(
         num_train_timesteps=3, trained_betas=betas, rescale_betas_zero_snr=True, prediction_type="v_prediction"
     )
-    np.testing.assert_allclose(schedule.alpha_bar(), [0.81, 0.45**2, MIN_ALPHA_BAR], rtol=1e-6)
+    np.testing.assert_allclose(schedule.alpha_bar(), [0.81, 0.45**2, 0], rtol=1e-6)
+    assert schedule.alpha_bar()[-1] == 0
 
 
 def test_trailing_and_linspace_timesteps():
@@ -50,23 +50,23 @@ def test_trailing_and_linspace_timesteps():
 def test_previous_timestep_is_a_fixed_distance_away_and_not_the_next_of_the_list():
     """7 of 1000, trailing: 999, 856, 713, … but each step goes 1000 // 7 = 142 down."""
     schedule = Schedule(timestep_spacing="trailing")
-    alpha_bar, steps = schedule.alpha_bar(), schedule.ddim_steps(7)
-    np.testing.assert_array_equal(steps.t[:3], [999, 856, 713])
-    np.testing.assert_array_equal(steps.a_t[:2], alpha_bar[[999, 856]])
-    np.testing.assert_array_equal(steps.a_prev[:2], alpha_bar[[857, 714]])
-    assert steps.a_prev[-1] == alpha_bar[0]  # 142 − 142
+    alpha_bar, steps = schedule.alpha_bar(), schedule.steps(7)
+    np.testing.assert_array_equal(steps.t.t[:3], [999, 856, 713])
+    np.testing.assert_array_equal(steps.s.t[:2], [857, 714])
+    np.testing.assert_array_equal(steps.t.alpha_bar[:2], alpha_bar[[999, 856]])
+    np.testing.assert_array_equal(steps.s.alpha_bar[:2], alpha_bar[[857, 714]])
+    assert steps.s.alpha_bar[-1] == alpha_bar[0]  # 142 − 142
 
 
 def test_last_alpha_bar_is_one_or_that_of_timestep_0():
-    assert Schedule().ddim_steps(10).a_prev[-1] == 1
+    last = Schedule().steps(10).s
+    assert (last.t[-1], last.alpha_bar[-1]) == (-1, 1)
     unset = Schedule(set_alpha_to_one=False)
-    assert unset.ddim_steps(10).a_prev[-1] == unset.alpha_bar()[0]
+    assert unset.steps(10).s.alpha_bar[-1] == unset.alpha_bar()[0]
 
 
-def test_noise_keeps_the_variance_by_hand():
-    x0, eps = jnp.full((2, 1, 1, 1), 2.0), jnp.full((2, 1, 1, 1), -1.0)
-    x_t = add_noise(x0, eps, jnp.array([0.36, 1.0]))
-    np.testing.assert_allclose(x_t.ravel(), [0.6 * 2 - 0.8, 2.0], rtol=1e-6)
+def test_process_is_alpha_bar_of_every_timestep():
+    np.testing.assert_array_equal(Schedule().process().alpha_bar, Schedule().alpha_bar())
 
 
 @pytest.mark.parametrize("num_steps", [0, 1001])
@@ -84,7 +84,7 @@ def test_num_steps_out_of_range_is_named(num_steps):
 )
 def test_timesteps_outside_the_schedule_are_refused(schedule, num_steps, timestep):
     with pytest.raises(ValueError, match=f"num_steps {num_steps} with .* visits timestep {timestep}, outside 0 … 999"):
-        schedule.ddim_steps(num_steps)
+        schedule.steps(num_steps)
 
 
 V = {"prediction_type": "v_prediction"}

@@ -1,5 +1,6 @@
 """What side_jax makes of each comparison's inputs: the default tests and `make parity` share it."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -9,15 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from safetensors.numpy import save_file
-from side_jax.diffusion.guidance import guide
 
 import side_jax
 from side_jax import training
+from side_jax.diffusion.sample import trajectory
+from side_jax.diffusion.solvers.ddim import DDIM
+from side_jax.diffusion.transforms import CLIP_ORDERS, fold, guide
 from side_jax.evidence.metrics import ums_all
 from side_jax.extraction.matching import matches_above
 from side_jax.interop.state_dict import match_variables, to_torch
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
+from side_jax.target import predict
 from tests.golden.weights import make_weights
 
 GOLDEN = Path(__file__).parent
@@ -49,6 +53,19 @@ def adm_noise(file, drawn):
     return jax.jit(side_jax.load_target(file).eps)(drawn["x"], drawn["t"], classes)
 
 
+# One program for every schedule of a network and a prediction type: compiling costs more than the steps.
+@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "limit"))
+def _trajectory(x_t, params, process, steps, unet, prediction_type, limit):
+    denoise = functools.partial(predict, unet, params, process, prediction_type)
+    return trajectory(fold(denoise, CLIP_ORDERS[0], limit, process, lambda denoise: denoise), DDIM(), x_t, steps)
+
+
+def ddim_states(target, x_t, num_steps):
+    """Every state of unguided DDIM after x_t, as the sampler takes it: [S, N, H, W, C]."""
+    process, steps, kind = target.schedule.process(), target.schedule.steps(num_steps), target.schedule.prediction_type
+    return np.asarray(_trajectory(x_t, target.params, process, steps, target.unet, kind, target.clip_x0)[1:])
+
+
 def student(seed):
     """The student of tests/golden/student.py: same architecture, same weights."""
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)
@@ -68,9 +85,9 @@ def _torchvision_name(path):
 def guided_noise(target, seed, x, t, labels, scale):
     """The student's log-probabilities, and ε̂ of Eq. (10)."""
     classifier = student(seed)
-    alpha_bar = jnp.asarray(target.schedule.alpha_bar())
-    guided = guide(target.eps, classifier.log_prob, alpha_bar, jnp.asarray(labels), jnp.float32(scale))
-    return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t)
+    gradient = functools.partial(classifier.gradient, labels=jnp.asarray(labels))
+    guided = guide(target.denoise, gradient, target.schedule.process(), jnp.float32(scale))
+    return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t).eps
 
 
 def train(options, x, y, start):

@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from side_jax.diffusion.ddim import ddim_step
 
 from side_jax import load_target
-from side_jax.diffusion.schedule import DDIMSteps, Schedule
+from side_jax.diffusion.schedule import Schedule
 from side_jax.interop import diffusers
 from side_jax.interop.diffusers import WEIGHTS, files, save_target, torch_name, unet_shapes
 from side_jax.interop.state_dict import to_torch
 from side_jax.models.unet import UNet
-from side_jax.target import predict_eps
 from tests.golden.diffusers_models import NUM_STEPS, SCHEDULES, STEP_COUNTS, TRAINED, UNETS
+from tests.golden.ours import ddim_states
 from tests.golden.weights import make_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -37,21 +35,6 @@ def make_directory(root, unet="classes", schedule="linear"):
     return root
 
 
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "clip_x0"))
-def ddim(x_t, params, alpha_bar, step, unet, prediction_type, clip_x0):
-    eps_hat = predict_eps(unet, params, alpha_bar, prediction_type, x_t, jnp.full(x_t.shape[:1], step.t))
-    return ddim_step(x_t, eps_hat, step.a_t, step.a_prev, clip_x0=clip_x0)
-
-
-def trajectory(target, x_t, num_steps):
-    alpha_bar, prediction_type = target.schedule.alpha_bar(), target.schedule.prediction_type
-    states = []
-    for step in zip(*target.schedule.ddim_steps(num_steps), strict=True):
-        x_t = ddim(x_t, target.params, alpha_bar, DDIMSteps(*step), target.unet, prediction_type, target.clip_x0)
-        states.append(x_t)
-    return states
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_outputs_equal_diffusers(name):
     target = load_target(GOLDEN / name)
@@ -65,7 +48,7 @@ def test_ddim_trajectory_equals_diffusers_scheduler(name):
     target = load_target(GOLDEN / name)
     golden = np.load(GOLDEN / name / "golden.npz")
     np.testing.assert_array_equal(target.schedule.ddim_timesteps(10), golden["steps"])
-    for x_t, expected in zip(trajectory(target, golden["x"], 10), golden["trajectory"], strict=True):
+    for x_t, expected in zip(ddim_states(target, golden["x"], 10), golden["trajectory"], strict=True):
         assert float(np.abs(x_t - expected).max()) <= 1e-3
 
 
@@ -87,7 +70,7 @@ def test_schedule_timesteps_and_trajectory_equal_diffusers(name, tmp_path):
     assert float(np.abs(target.schedule.alpha_bar() - golden["alpha_bar"]).max()) <= 1e-5
     for count in STEP_COUNTS:
         np.testing.assert_array_equal(target.schedule.ddim_timesteps(count), golden[f"steps_{count}"])
-    states = trajectory(target, golden["x"], NUM_STEPS)[9::10]
+    states = ddim_states(target, golden["x"], NUM_STEPS)[9::10]
     for x_t, expected in zip(states, golden["trajectory"], strict=True):
         assert float(np.abs(x_t - expected).max()) <= 1e-3
 

@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMPipeline, UNet2DModel
-from side_jax.diffusion.ddim import ddim_step
 
 from side_jax import load_target
 from side_jax.interop.diffusers import save_target
-from side_jax.target import predict_eps
 from tests.golden import adm
 from tests.golden import student as torch_student
 from tests.golden.diffusers_models import NUM_STEPS, SCHEDULES, UNETS, build_scheduler, predict
 from tests.golden.make_diffusers import MODELS
-from tests.golden.ours import GOLDEN, adm_noise, guided_noise
+from tests.golden.ours import GOLDEN, adm_noise, ddim_states, guided_noise
 from tests.golden.weights import make_weights
 
 # Trajectories of a random network are chaotic: float32 rounding alone parts them.
@@ -39,21 +37,6 @@ def draw(options, seed):
 
 def int32(array):
     return None if array is None else jnp.asarray(array, jnp.int32)
-
-
-# One program for every trajectory of one prediction type: compiling costs more than the steps.
-noise_of = jax.jit(predict_eps, static_argnames=("unet", "prediction_type"))
-
-
-def trajectory(target, x_t, num_steps):
-    """Every state of DDIM from x_t: [S, N, H, W, C]."""
-    alpha_bar, states = target.schedule.alpha_bar(), []
-    for t, a_t, a_prev in zip(*target.schedule.ddim_steps(num_steps), strict=True):
-        at = jnp.full(len(x_t), t)
-        eps = noise_of(target.unet, target.params, alpha_bar, target.schedule.prediction_type, x_t, at)
-        x_t = ddim_step(x_t, eps, a_t, a_prev, clip_x0=target.clip_x0)
-        states.append(x_t)
-    return np.stack(states)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -82,7 +65,7 @@ def test_trajectories_of_a_trained_model_equal_diffusers(name, tmp_path, compare
         for t in ddim.timesteps:
             x_t = ddim.step(unet(x_t, t).sample, t, x_t).prev_sample
             states.append(x_t.numpy())
-    ours = trajectory(load_target(tmp_path), np.moveaxis(x, 1, -1), NUM_STEPS)
+    ours = ddim_states(load_target(tmp_path), np.moveaxis(x, 1, -1), NUM_STEPS)
     compare("every state of 50 DDIM steps, against diffusers", name, ours, np.moveaxis(states, 2, -1), 1e-3)
 
 
@@ -99,7 +82,7 @@ def test_diffusers_samples_from_a_directory_that_we_saved(name, tmp_path, compar
     noise = torch.randn((1, channels, size, size), generator=torch.Generator().manual_seed(1))
     seeded = torch.Generator().manual_seed(1)
     images = pipeline(1, seeded, num_inference_steps=10, use_clipped_model_output=False, output_type="np").images
-    ours = trajectory(target, noise.permute(0, 2, 3, 1).numpy(), 10)[-1]
+    ours = ddim_states(target, noise.permute(0, 2, 3, 1).numpy(), 10)[-1]
     compare("images by diffusers, of a saved directory", name, np.clip(ours / 2 + 0.5, 0, 1), images, 1e-3)
 
 

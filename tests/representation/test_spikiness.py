@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from side_jax.diffusion.ddim import to_float
 
 import side_jax
-from side_jax.diffusion.schedule import Schedule, add_noise
+from side_jax.diffusion.sample import to_float
+from side_jax.diffusion.schedule import Schedule
 from side_jax.representation.activations import decoder_layers, tap
 from side_jax.representation.probe import generation_classes
 from side_jax.representation.spikiness import MEASURES, max_pool, measures
@@ -59,10 +59,9 @@ def test_spikiness_and_loss_are_those_of_one_forward_with_the_images_own_noise(t
     assert found.loss.shape == (5, 2, 2)
     key = index_keys(stage_key(3, "detect"), np.array([4]))[0]
     eps = jax.random.normal(jax.random.fold_in(key, 1), (1, 16, 16, 1))
-    t, alpha_bar = jnp.array([300]), jnp.asarray(target.schedule.alpha_bar())
-    eps_hat, hidden = jax.jit(tap(target.eps, layers))(
-        add_noise(to_float(jnp.asarray(images[4:])), eps, alpha_bar[t]), t
-    )
+    t = jnp.array([300])
+    x_t = target.schedule.process().add_noise(to_float(jnp.asarray(images[4:])), eps, t)
+    eps_hat, hidden = jax.jit(tap(target.eps, layers))(x_t, t)
     np.testing.assert_allclose(found.loss[4, 1, 1], jnp.square(eps - eps_hat).mean(), rtol=1e-5)
     for i, layer in enumerate(layers):
         pooled = np.asarray(hidden[layer]).max((1, 2))[0]
@@ -103,8 +102,8 @@ def test_loss_is_of_the_noise_whatever_the_network_predicts(target, images):
     eps = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), (16, 16, 1)))(
         index_keys(stage_key(0, "detect"), np.arange(5))
     )
-    t, alpha_bar = jnp.full(5, 500), jnp.asarray(other.schedule.alpha_bar())
-    x_t = add_noise(to_float(jnp.asarray(images)), eps, alpha_bar[t])
+    t = jnp.full(5, 500)
+    x_t = other.schedule.process().add_noise(to_float(jnp.asarray(images)), eps, t)
     np.testing.assert_allclose(v.loss[:, 0, 0], jnp.square(eps - other.eps(x_t, t)).mean((1, 2, 3)), rtol=1e-4)
 
 

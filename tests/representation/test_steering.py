@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from side_jax.diffusion.ddim import to_float
 
 import side_jax
 from side_jax import sampling
-from side_jax.diffusion.schedule import Schedule, add_noise
+from side_jax.diffusion.sample import to_float
+from side_jax.diffusion.schedule import Schedule
 from side_jax.models.unet import UNet
 from side_jax.representation.activations import tap
 from side_jax.representation.steering import Steering, decoder_blocks, steer, steered_steps
@@ -78,9 +78,9 @@ def test_vectors_are_differences_of_means_over_images_and_space(target, sets, st
         keys, total = index_keys(stage_key(0, "steer"), np.arange(len(images))), 0.0
         for key, image in zip(keys, images, strict=True):
             noise = jax.random.normal(jax.random.fold_in(key, t), image.shape)
-            a = target.schedule.alpha_bar()[t]
-            x_t = add_noise(to_float(jnp.asarray(image))[None], noise[None], jnp.full(1, a))
-            total = total + pooled(x_t, jnp.array([t], jnp.int32))[1][layer].mean((0, 1, 2))
+            times = jnp.array([t], jnp.int32)
+            x_t = target.schedule.process().add_noise(to_float(jnp.asarray(image))[None], noise[None], times)
+            total = total + pooled(x_t, times)[1][layer].mean((0, 1, 2))
         return total / len(images)
 
     for step, t in ((2, 250), (3, 0)):
@@ -106,8 +106,8 @@ def test_only_rows_of_a_steered_timestep_are_shifted(target, steering):
     vectors = steering.vectors[layer]
     t = jnp.array([250, 0, 750, 500, 300], jnp.int32)
     x_t = jax.random.normal(jax.random.key(0), (5, 8, 8, 1))
-    steered = steer(target.eps, {layer: vectors}, steering.timesteps, jnp.float32(-3.0))
-    (eps, after), (plain, before) = (jax.jit(tap(f, (layer,)))(x_t, t) for f in (steered, target.eps))
+    steered = steer(target.denoise, {layer: vectors}, steering.timesteps, jnp.float32(-3.0))
+    ((_, eps), after), ((_, plain), before) = (jax.jit(tap(f, (layer,)))(x_t, t) for f in (steered, target.denoise))
     added = -3 * np.stack([vectors[2], vectors[3], *np.zeros((3, vectors.shape[1]), np.float32)])
     np.testing.assert_allclose(
         after[layer] - before[layer], np.broadcast_to(added[:, None, None], (5, 8, 8, 8)), atol=1e-4

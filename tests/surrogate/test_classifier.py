@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 from side_jax import distributed
 from side_jax.artifacts import AuditError
 from side_jax.surrogate import classifier
-from side_jax.surrogate.classifier import load_classifier, load_variables, save_variables
+from side_jax.surrogate.classifier import load_variables, save_variables
+from side_jax.surrogate.stored import load_classifier
 
 VARIABLES = {
     "params": {"conv1": {"kernel": np.arange(6, dtype=np.float32).reshape(3, 2)}, "bias": np.float32(0.5)},

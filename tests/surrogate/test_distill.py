@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from side_jax.diffusion.process import Process
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
@@ -33,7 +34,7 @@ def student():
 def test_loss_is_the_kl_at_random_t_and_updates_the_statistics(student):
     batch = {"image": jnp.full((16, 8, 8, 1), 200, jnp.uint8), "target": jnp.full((16, 2), 0.5)}
     params, state = student.variables["params"], {"batch_stats": student.variables["batch_stats"]}
-    loss_fn = distill_loss(student.net, Schedule().alpha_bar(), flip=False)
+    loss_fn = distill_loss(student.net, Schedule().process(), flip=False)
     loss, (updated, metrics) = loss_fn(params, state, jax.random.key(1), batch, None)
     assert float(loss) >= 0
     assert 0 <= float(metrics["agreement"]) <= 1
@@ -50,7 +51,7 @@ def test_hard_targets_are_the_kl_of_certain_ones(student, time_conditioned):
     variables = net.lazy_init(jax.random.key(3), *shapes)
     images = jax.random.randint(jax.random.key(0), (16, 8, 8, 1), 0, 256).astype(jnp.uint8)
     classes = jnp.arange(16, dtype=jnp.int32) % 2
-    loss_fn = distill_loss(net, Schedule().alpha_bar(), flip=False)
+    loss_fn = distill_loss(net, Schedule().process(), flip=False)
     state = {"batch_stats": variables["batch_stats"]}
     losses = [
         loss_fn(variables["params"], state, jax.random.key(1), {"image": images, "target": target}, None)
@@ -65,7 +66,7 @@ def test_time_independent_net_is_trained_on_clean_images(student):
     net = ResNet(student.net.arch, 2)
     variables = net.lazy_init(jax.random.key(3), jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
     batch = {"image": jnp.full((4, 8, 8, 1), 90, jnp.uint8), "target": jnp.zeros(4, jnp.int32)}
-    loss_fn = distill_loss(net, Schedule().alpha_bar(), flip=False)
+    loss_fn = distill_loss(net, Schedule().process(), flip=False)
     state = {"batch_stats": variables["batch_stats"]}
     first, second = (loss_fn(variables["params"], state, jax.random.key(k), batch, None)[0] for k in (1, 2))
     assert float(first) == float(second)
@@ -75,10 +76,10 @@ def test_agreement_is_the_share_of_equal_top_classes(student):
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     x = jnp.asarray(images.astype(np.float32) / 127.5 - 1)
     clean = np.exp(np.asarray(student.log_prob(x, jnp.zeros(20, jnp.int32))))
-    almost_clean = np.full(1000, 1.0, np.float32)  # ᾱ = 1: no noise at any t
-    agree = agreement_by_noise(student.log_prob, images, clean.argmax(1), almost_clean, (0,), jax.random.key(0))
+    clean_process = Process(np.full(1000, 1.0, np.float32))  # ᾱ = 1: no noise at any t
+    agree = agreement_by_noise(student.log_prob, images, clean.argmax(1), clean_process, (0,), jax.random.key(0))
     assert agree == {0: 1.0}
-    opposite = agreement_by_noise(student.log_prob, images, clean.argmin(1), almost_clean, (0,), jax.random.key(0))
+    opposite = agreement_by_noise(student.log_prob, images, clean.argmin(1), clean_process, (0,), jax.random.key(0))
     assert opposite == {0: 0.0}
 
 
@@ -92,7 +93,7 @@ def test_agreement_does_not_depend_on_the_batch_and_never_has_more_on_the_device
         given.extend([x_t.shape, t.shape])
         return student.log_prob(x_t, t)
 
-    arguments = images, labels, Schedule().alpha_bar(), (0, 400, 999), jax.random.key(3)
+    arguments = images, labels, Schedule().process(), (0, 400, 999), jax.random.key(3)
     found = agreement_by_noise(log_prob, *arguments, batch_size=size)
     assert found == agreement_by_noise(student.log_prob, *arguments, batch_size=5)
     assert {shape[0] for shape in given} == {min(size, 23)}
@@ -108,7 +109,10 @@ def test_noise_of_an_image_in_agreement_is_its_own_and_the_same_at_every_level()
         return jnp.zeros((x_t.shape[0], 2))
 
     images, labels = np.full((5, 4, 4, 1), 255, np.uint8), np.zeros(5, np.int32)
-    assert agreement_by_noise(log_prob, images, labels, alpha_bar, (0, 1), key, batch_size=2) == {0: 1.0, 1: 1.0}
+    assert agreement_by_noise(log_prob, images, labels, Process(alpha_bar), (0, 1), key, batch_size=2) == {
+        0: 1.0,
+        1: 1.0,
+    }
     jax.effects_barrier()
     eps = np.stack([jax.random.normal(jax.random.fold_in(key, i), (4, 4, 1)) for i in (0, 1, 2, 3, 4, 4)])
     for batch, (x_t, t) in enumerate(seen):
@@ -129,7 +133,7 @@ def test_arrays_of_a_partial_are_arguments_of_the_program(student):
         return Classifier(student.net, variables).log_prob(x_t, t)
 
     partial = jax.tree_util.Partial(log_prob, student.variables)
-    arguments = images, labels, Schedule().alpha_bar(), (0, 500), jax.random.key(0)
+    arguments = images, labels, Schedule().process(), (0, 500), jax.random.key(0)
     assert agreement_by_noise(partial, *arguments) == agreement_by_noise(student.log_prob, *arguments)
     assert traced
     assert all(traced)

@@ -93,14 +93,18 @@ def test_ddim_approaches_the_covariance_with_more_steps():
 
 
 def test_ddim_gain_is_that_of_the_samplers_step():
-    from side_jax.diffusion.ddim import ddim_step
+    from side_jax.diffusion.prediction import from_eps
+    from side_jax.diffusion.process import Level
+    from side_jax.diffusion.solvers.ddim import DDIM
 
     lam, a_t, a_s = 0.7, 0.3, 0.6
     gain = chains.ddim(np.array([lam]), np.array([a_t, a_s])).gains[0, 0]
     y = 1.7
     eps_hat = (1 - a_t * lam / (a_t * lam + 1 - a_t)) * y / np.sqrt(1 - a_t)  # of the Wiener denoiser, one mode
-    step = ddim_step(jnp.full((1, 1, 1, 1), y), jnp.full((1, 1, 1, 1), eps_hat), a_t, a_s, clip_x0=None)
-    np.testing.assert_allclose(step.item(), gain * y, rtol=1e-5)
+    t, s = (Level(np.int32(0), np.float32(a)) for a in (a_t, a_s))
+    x_t, eps = (jnp.full((1, 1, 1, 1), value) for value in (y, eps_hat))
+    x_s, _ = DDIM().step(None, x_t, from_eps(eps, x_t, t.alpha, t.sigma), t, s, None)
+    np.testing.assert_allclose(x_s.item(), gain * y, rtol=1e-5)
 
 
 def test_bad_input_is_refused():

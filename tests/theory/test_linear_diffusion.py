@@ -2,13 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from side_jax.diffusion.ddim import ddim_sample, to_float
 
-from side_jax.diffusion.schedule import DDIMSteps, Schedule, add_noise
+from side_jax.diffusion.prediction import from_x0
+from side_jax.diffusion.process import Level, Steps
+from side_jax.diffusion.sample import initial_noise, sample, to_float
+from side_jax.diffusion.schedule import Schedule
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.theory import linear_chains
 from side_jax.theory import linear_diffusion as linear
 
-ALPHA_BAR = Schedule().alpha_bar()
+ALPHA_BAR, PROCESS = Schedule().alpha_bar(), Schedule().process()
 
 
 def random_images(n, size, seed=0):
@@ -92,9 +95,9 @@ def test_ddim_with_the_wiener_denoiser_is_the_closed_form(num_steps):
     timesteps = np.linspace(999, 0, num_steps).round().astype(np.int32)
     a = np.append(ALPHA_BAR[timesteps], np.float32(1))
     keys = jax.random.split(jax.random.key(0), 4)
-    steps = DDIMSteps(timesteps, a[:-1], a[1:])
-    images = ddim_sample(linear.wiener_eps(wiener, ALPHA_BAR), keys, (4, 4, 1), steps, clip_x0=None)
-    x_T = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), (4, 4, 1)))(keys)
+    steps = Steps(Level(timesteps, a[:-1]), Level(np.append(timesteps[1:], -1).astype(np.int32), a[1:]))
+    images = sample(linear.wiener_prediction(wiener, PROCESS), DDIM(), keys, (4, 4, 1), steps)
+    x_T = initial_noise(keys, (4, 4, 1))
     mean, covariance = dense(wiener)
     values, vectors = np.linalg.eigh(covariance)
     gain = linear_chains.ddim(np.maximum(values, 0), a.astype(np.float64)).gains.prod(0)
@@ -108,8 +111,8 @@ def test_standard_sampling_of_a_spiked_model_gives_its_covariance_and_not_its_fi
     wiener = linear.gaussian(mean, basis, np.array([1.0, 3.0]), floor=0.2)
     np.testing.assert_allclose(wiener.variances, [3, 1])
     keys = jax.random.split(jax.random.key(1), 4_000)
-    steps = Schedule().ddim_steps(200)
-    x = np.asarray(ddim_sample(linear.wiener_eps(wiener, ALPHA_BAR), keys, (4, 4, 1), steps, clip_x0=None))
+    steps = Schedule().steps(200)
+    x = np.asarray(sample(linear.wiener_prediction(wiener, PROCESS), DDIM(), keys, (4, 4, 1), steps))
     x = x.reshape(4_000, 16) - 0.3
     np.testing.assert_allclose(x.mean(0), 0, atol=0.12)
     np.testing.assert_allclose(np.square(x @ wiener.basis).mean(0), [3, 1], rtol=0.12)  # 5 standard errors: 11 %
@@ -118,19 +121,18 @@ def test_standard_sampling_of_a_spiked_model_gives_its_covariance_and_not_its_fi
 
 def test_distance_is_zero_for_the_wiener_denoiser_itself_and_counts_pixels_and_its_own_error():
     wiener = linear.fit_wiener(random_images(9, 4), floor=0.02)
-    plain = linear.wiener_eps(wiener, ALPHA_BAR)
+    plain = linear.wiener_prediction(wiener, PROCESS)
     x0 = to_float(jnp.asarray(random_images(3, 4, seed=1)))
     t = jnp.array([50, 400, 900], jnp.int32)
-    x_t = add_noise(x0, jax.random.normal(jax.random.key(0), x0.shape), jnp.asarray(ALPHA_BAR)[t])
-    np.testing.assert_allclose(linear.wiener_distance(plain, wiener, x_t, t, ALPHA_BAR), 0, atol=1e-4)
+    x_t = PROCESS.add_noise(x0, jax.random.normal(jax.random.key(0), x0.shape), t)
+    np.testing.assert_allclose(linear.wiener_distance(plain, wiener, x_t, t, PROCESS), 0, atol=1e-4)
 
     def shifted(x, t):  # x̂₀ 0.5 lower in every pixel
-        a = jnp.asarray(ALPHA_BAR)[t].reshape(-1, 1, 1, 1)
-        return plain(x, t) + 0.5 * jnp.sqrt(a) / jnp.sqrt(1 - a)
+        return from_x0(plain(x, t).x0 - 0.5, x, *PROCESS.at(t))
 
-    distance = jax.jit(lambda w, x, t: linear.wiener_distance(shifted, w, x, t, ALPHA_BAR))(wiener, x_t, t)
+    distance = jax.jit(lambda w, x, t: linear.wiener_distance(shifted, w, x, t, PROCESS))(wiener, x_t, t)
     np.testing.assert_allclose(distance, 0.5, rtol=1e-3)
-    relative = linear.wiener_distance(shifted, wiener, x_t, t, ALPHA_BAR, relative=True)
+    relative = linear.wiener_distance(shifted, wiener, x_t, t, PROCESS, relative=True)
     np.testing.assert_allclose(relative, distance / linear.wiener_error(wiener, ALPHA_BAR[t]), rtol=1e-4)
 
 
@@ -143,11 +145,11 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="floor must be 0 or more, got -1"):
         linear.fit_wiener(images, -1.0)
     wiener = linear.fit_wiener(images)
-    eps_fn = linear.wiener_eps(wiener, ALPHA_BAR)
+    predict = linear.wiener_prediction(wiener, PROCESS)
     with pytest.raises(ValueError, match="t must be 0 to 999, got 1000"):
-        linear.wiener_distance(eps_fn, wiener, jnp.zeros((1, 4, 4, 1)), jnp.array([1000]), ALPHA_BAR)
+        linear.wiener_distance(predict, wiener, jnp.zeros((1, 4, 4, 1)), jnp.array([1000]), PROCESS)
     with pytest.raises(ValueError, match=r"images of \[8, 8, 1\]; the Wiener denoiser is of \[4, 4, 1\]"):
-        linear.wiener_distance(eps_fn, wiener, jnp.zeros((1, 8, 8, 1)), jnp.array([1]), ALPHA_BAR)
+        linear.wiener_distance(predict, wiener, jnp.zeros((1, 8, 8, 1)), jnp.array([1]), PROCESS)
     mean, basis = np.zeros((2, 2, 1)), np.eye(4)
     with pytest.raises(ValueError, match=r"basis has shape \(4, 4\); images of 4 pixels and 5 variances need"):
         linear.gaussian(mean, basis, np.ones(5))

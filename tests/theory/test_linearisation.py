@@ -2,29 +2,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from side_jax.diffusion.ddim import ddim_sample, to_float
 
 import side_jax
 from configs import orl
 from side_jax import pipeline
-from side_jax.diffusion.schedule import Schedule, add_noise
+from side_jax.diffusion.prediction import from_x0
+from side_jax.diffusion.sample import to_float
+from side_jax.diffusion.schedule import Schedule
 from side_jax.options import AuditOptions
 from side_jax.theory import linear_diffusion as linear
-from side_jax.theory.linearisation import Linearisation, real_span, subspace_angles, trajectory
+from side_jax.theory.linearisation import Linearisation, real_span, subspace_angles
 
-ALPHA_BAR = Schedule().alpha_bar()
-T = 300
+ALPHA_BAR, PROCESS = Schedule().alpha_bar(), Schedule().process()
+T, STEPS = 300, 1000
 
 
-def eps_of(matrix):
-    """ε̂ of the denoiser x̂₀ = M x_t on 4x4 images, plus a part whose Jacobian at x_t = 0 is 0."""
+def linear_denoiser(matrix):
+    """x̂₀ = M x_t on 4x4 images, plus a part whose Jacobian at x_t = 0 is 0."""
 
-    def eps_fn(x, t):
-        a = jnp.asarray(ALPHA_BAR)[t].reshape(-1, 1, 1, 1)
+    def denoise(x, t):
         x0 = jnp.matmul(x.reshape(len(x), -1), jnp.asarray(matrix.T, jnp.float32)).reshape(x.shape) + x**3
-        return (x - jnp.sqrt(a) * x0) / jnp.sqrt(1 - a)
+        return from_x0(x0, x, *PROCESS.at(t))
 
-    return eps_fn
+    return denoise
 
 
 def matrix_with_a_complex_pair():
@@ -44,15 +44,15 @@ def orl_case():
 
     def noisy(count, t):
         x0 = to_float(jnp.asarray(photos[:count]))
-        a = jnp.asarray(target.schedule.alpha_bar())[jnp.full(count, t)]
-        return add_noise(x0, jax.random.normal(jax.random.key(0), x0.shape), a)
+        noise = jax.random.normal(jax.random.key(0), x0.shape)
+        return target.schedule.process().add_noise(x0, noise, jnp.full(count, t))
 
     return target, noisy
 
 
 def test_eigenpairs_are_those_of_a_known_matrix_complex_pairs_included():
     matrix = matrix_with_a_complex_pair()
-    found = Linearisation(eps_of(matrix), ALPHA_BAR).eigenpairs(np.zeros((2, 4, 4, 1), np.float32), T, 4, 4, 1e-5)
+    found = Linearisation(linear_denoiser(matrix), STEPS).eigenpairs(np.zeros((2, 4, 4, 1), np.float32), T, 4, 4, 1e-5)
     expected = np.linalg.eigvals(matrix)
     expected = expected[np.argsort(-np.abs(expected))][:4]
     np.testing.assert_allclose(np.abs(found.values), np.broadcast_to(np.abs(expected), (2, 4)), rtol=1e-4)
@@ -68,7 +68,7 @@ def test_covariance_follows_from_the_jacobian_as_tweedie_says():
     """Of a Gaussian: ((1−ᾱ)/√ᾱ) λ(J) are the eigenvalues λ_i (1−ᾱ)/v_i of Cov(x₀ | x_t)."""
     variances, a = np.array([4.0, 2, 1]), ALPHA_BAR[T]
     wiener = linear.gaussian(np.zeros((4, 4, 1)), np.eye(16)[:, :3], variances)
-    found = Linearisation(linear.wiener_eps(wiener, ALPHA_BAR), ALPHA_BAR).eigenpairs(
+    found = Linearisation(linear.wiener_prediction(wiener, PROCESS), STEPS).eigenpairs(
         np.ones((1, 4, 4, 1), "f"), T, 3, 3
     )
     covariance = (1 - a) / np.sqrt(a) * found.values[0].real
@@ -79,20 +79,18 @@ def test_covariance_follows_from_the_jacobian_also_where_the_posterior_is_no_gau
     """x₀ = ±1 in one pixel: E[x₀ | x_t] = tanh(√ᾱ x_t / (1−ᾱ)), whose posterior variance is 1 − tanh²."""
     a = float(ALPHA_BAR[T])
 
-    def eps_fn(x, t):
-        return (x - np.float32(np.sqrt(a)) * jnp.tanh(np.float32(np.sqrt(a) / (1 - a)) * x)) / np.float32(
-            np.sqrt(1 - a)
-        )
+    def denoise(x, t):
+        return from_x0(jnp.tanh(np.float32(np.sqrt(a) / (1 - a)) * x), x, *PROCESS.at(t))
 
     x_t = np.array([0.3, -0.8], np.float32).reshape(2, 1, 1, 1)
-    found = Linearisation(eps_fn, ALPHA_BAR).eigenpairs(x_t, T, 1, 0)
+    found = Linearisation(denoise, STEPS).eigenpairs(x_t, T, 1, 0)
     variance = 1 - np.tanh(np.sqrt(a) / (1 - a) * x_t.ravel()) ** 2
     np.testing.assert_allclose((1 - a) / np.sqrt(a) * found.values[:, 0].real, variance, rtol=1e-4)
 
 
 def test_moments_are_those_of_a_known_matrix():
     matrix = matrix_with_a_complex_pair()
-    found = Linearisation(eps_of(matrix), ALPHA_BAR).moments(np.zeros((2, 4, 4, 1), np.float32), T, probes=1500)
+    found = Linearisation(linear_denoiser(matrix), STEPS).moments(np.zeros((2, 4, 4, 1), np.float32), T, probes=1500)
     trace, square, half = np.trace(matrix), np.trace(matrix @ matrix), (matrix + matrix.T) / 2
     np.testing.assert_allclose(found.trace, trace, rtol=0.03)
     np.testing.assert_allclose(found.participation, trace**2 / square, rtol=0.06)
@@ -103,7 +101,8 @@ def test_moments_are_those_of_a_known_matrix():
 
 def test_moments_of_a_projection_are_exact_in_every_probe():
     """J = I on 4 of 16 pixels: z·Jz = 4 whatever the signs."""
-    found = Linearisation(eps_of(np.diag([1.0] * 4 + [0] * 12)), ALPHA_BAR).moments(np.zeros((1, 4, 4, 1), "f"), T, 2)
+    projection = linear_denoiser(np.diag([1.0] * 4 + [0] * 12))
+    found = Linearisation(projection, STEPS).moments(np.zeros((1, 4, 4, 1), "f"), T, 2)
     np.testing.assert_allclose(found.participation, 4, rtol=1e-5)
     np.testing.assert_allclose(found.asymmetry, 0, atol=1e-3)
 
@@ -116,20 +115,9 @@ def test_angles_between_spans_of_complex_pairs_are_those_of_the_real_spans():
     np.testing.assert_allclose(subspace_angles(pair, turned), [0.3, 0], atol=1e-7)
 
 
-def test_trajectory_ends_where_the_sampler_ends():
-    wiener = linear.gaussian(np.zeros((4, 4, 1)), np.eye(16)[:, :3], np.array([4.0, 2, 1]), 0.1)
-    eps_fn, keys = linear.wiener_eps(wiener, ALPHA_BAR), jax.random.split(jax.random.key(0), 2)
-    steps = Schedule().ddim_steps(10)
-    x_T = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), (4, 4, 1)))(keys)
-    path = trajectory(eps_fn, x_T, steps)
-    assert path.shape == (11, 2, 4, 4, 1)
-    np.testing.assert_array_equal(path[0], x_T)
-    np.testing.assert_allclose(path[-1], ddim_sample(eps_fn, keys, (4, 4, 1), steps), atol=1e-6)
-
-
 def test_top_8_eigenpairs_of_the_orl_target_have_residuals_of_a_thousandth(orl_case):
     target, noisy = orl_case
-    found = Linearisation(target.eps, target.schedule.alpha_bar()).eigenpairs(noisy(1, 400), 400, k=8)
+    found = Linearisation(target.denoise, STEPS).eigenpairs(noisy(1, 400), 400, k=8)
     assert found.residuals.shape == (1, 8)
     assert found.residuals.max() <= 1e-3
 
@@ -139,12 +127,11 @@ def test_top_8_eigenpairs_of_the_orl_target_have_residuals_of_a_thousandth(orl_c
 def test_top_8_eigenpairs_measured_afresh_have_residuals_of_a_thousandth_at_every_noise_level(orl_case, t):
     """J v of the real and the imaginary part of every v, by jvp of the denoiser itself."""
     count, (target, noisy) = 2, orl_case
-    x_t, alpha_bar = noisy(count, t), jnp.asarray(target.schedule.alpha_bar())
-    found = Linearisation(target.eps, alpha_bar).eigenpairs(x_t, t, k=8)
-    a = alpha_bar[t]
+    x_t = noisy(count, t)
+    found = Linearisation(target.denoise, STEPS).eigenpairs(x_t, t, k=8)
 
     def x0_hat(x):
-        return (x - jnp.sqrt(1 - a) * target.eps(x, jnp.full(x.shape[:1], t, jnp.int32))) / jnp.sqrt(a)
+        return target.denoise(x, jnp.full(x.shape[:1], t, jnp.int32)).x0
 
     product = jax.jit(lambda x, v: jax.jvp(x0_hat, (x,), (v,))[1])
     for i in range(count):
@@ -157,7 +144,7 @@ def test_top_8_eigenpairs_measured_afresh_have_residuals_of_a_thousandth_at_ever
 
 
 def test_bad_input_is_refused():
-    linearisation, x = Linearisation(eps_of(np.eye(16)), ALPHA_BAR), np.zeros((1, 4, 4, 1), np.float32)
+    linearisation, x = Linearisation(linear_denoiser(np.eye(16)), STEPS), np.zeros((1, 4, 4, 1), np.float32)
     with pytest.raises(ValueError, match="k 10 and oversampling 7 do not fit: images have 16 dimensions"):
         linearisation.eigenpairs(x, T, 10, 7)
     with pytest.raises(ValueError, match="t must be 0 to 999, got -1"):
