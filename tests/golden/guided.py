@@ -33,16 +33,21 @@ Guide = Callable[[Tensor, Tensor], Tensor]  # (x_t [N, 1, H, W], t [N]) -> log p
 def inputs(seed: int) -> dict[str, np.ndarray]:
     """What both sides get, NHWC: noise and labels of the trajectories, and what the guides are made of.
 
-    The exact guide's set is uint8 images of the target's own with soft labels. `fc_bias` centres the student's logits.
+    The exact guide's set is uint8 images of the target's own at half their contrast, with soft labels: the guide passes
+    smoothly from one to the next. `fc_bias` centres the student's logits.
     """
     rng = np.random.RandomState(seed)
     x = rng.standard_normal((IMAGES, 32, 32, 1)).astype(np.float32)
     labels = rng.permutation(student.CLASSES)[:IMAGES].astype(np.int32)
     noise = torch.from_numpy(rng.standard_normal((SET, 1, 32, 32)).astype(np.float32))
     images = Sampler().sample(noise)[-1].clamp(-1, 1)
+    images = (images + images.mean(0, keepdim=True)) / 2
     with torch.no_grad():
         logits = student_net(seed)(torch.zeros(1, 1, 32, 32), torch.tensor([500]))[0]
     return {
+        "seed": np.array(seed),
+        "margin": np.array(MARGIN, np.float32),
+        "gain": np.array(GAIN, np.float32),
         "x": x,
         "labels": labels,
         "set_images": ((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(),
@@ -60,11 +65,11 @@ def student_net(seed: int, fc_bias: np.ndarray | None = None) -> nn.Module:
     return student.build(seed, 1, change)
 
 
-def make_guide(name: str, seed: int, given: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> Guide:
+def make_guide(name: str, given: dict[str, np.ndarray], dtype: torch.dtype = torch.float32) -> Guide:
     """One of `GUIDES`, of these inputs."""
     if name == "exact":
         return exact_guide(np.moveaxis(given["set_images"], -1, 1), given["set_labels"], dtype)
-    net = student_net(seed, given["fc_bias"]).to(dtype)
+    net = student_net(int(given["seed"]), given["fc_bias"]).to(dtype)
     return lambda x_t, t: net(x_t, t).log_softmax(-1)
 
 
@@ -155,10 +160,8 @@ def gradient(guide: Guide, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
     return g
 
 
-def trajectory(
-    sampler: Sampler, name: str, seed: int, given: dict[str, np.ndarray], order: str, lam: float
-) -> np.ndarray:
+def trajectory(sampler: Sampler, name: str, given: dict[str, np.ndarray], order: str, lam: float) -> np.ndarray:
     """Every state of the guided trajectory: [S, N, H, W, 1]."""
-    guide = make_guide(name, seed, given, sampler.dtype)
+    guide = make_guide(name, given, sampler.dtype)
     x, labels = torch.from_numpy(given["x"]).permute(0, 3, 1, 2), torch.from_numpy(given["labels"])
     return sampler.sample(x, guide, labels, order, lam).permute(0, 1, 3, 4, 2).numpy()

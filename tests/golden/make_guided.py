@@ -1,4 +1,4 @@
-"""Golden values of guided DDIM trajectories. Run in the torch environment: .venv-torch/bin/python -m tests.golden.make_guided.
+"""Golden values of guided DDIM trajectories. Run in the root: .venv-torch/bin/python -m tests.golden.make_guided.
 
 Writes tests/golden/guided.npz: the inputs of `guided.inputs`, and of each guide and order the states after `KEPT` steps
 of each λ, float32 [λ, kept, N, H, W, C]. Prints how far each trajectory is from the unguided one of the same order, and
@@ -24,18 +24,17 @@ def main() -> None:
     print(f"{'guide':<8} {'order':<12} {'λ':>4}  moved x_t, x_0  float32 rounding")
     for name in guided.GUIDES:
         for order in guided.ORDERS:
-            unguided = guided.trajectory(single, name, SEED, given, order, 0.0)
+            unguided = guided.trajectory(single, name, given, order, 0.0)
             states = []
             for lam in guided.LAMBDAS:
-                ours = guided.trajectory(single, name, SEED, given, order, lam)
-                rounding = np.abs(ours - guided.trajectory(double, name, SEED, given, order, lam)).max()
+                ours = guided.trajectory(single, name, given, order, lam)
+                rounding = np.abs(ours - guided.trajectory(double, name, given, order, lam)).max()
                 moved = np.abs(ours - unguided)
                 row = f"{name:<8} {order:<12} {lam:4.1f}  {moved.max():9.2f} {moved[-1].max():4.2f}  {rounding:16.1e}"
                 print(row, flush=True)
                 states.append(ours[kept])
             arrays[f"{name}_{order}"] = np.stack(states)
-    settings = {"seed": SEED, "lambdas": guided.LAMBDAS, "kept": guided.KEPT}
-    settings |= {"margin": guided.MARGIN, "gain": guided.GAIN}
+    settings = {"lambdas": guided.LAMBDAS, "kept": guided.KEPT}
     np.savez_compressed(Path(__file__).parent / "guided.npz", **settings, **given, **arrays)
 
 
