@@ -32,7 +32,7 @@ def away_from_kinks(tensors: dict[str, np.ndarray], margin: float, gain: float, 
     """Changes a student's weights so that every channel stays on one side of its ReLU, about `margin` deviations away.
 
     At a kink the gradient jumps, and a guided trajectory that rounding puts on the other side of one is another
-    trajectory. Signals shrink by `margin` in every block, and `gain` multiplies the last layer, whose bias is `fc_bias`.
+    trajectory. Signals shrink by `margin` in every block; `gain` multiplies the last layer, whose bias is `fc_bias`.
     """
     for name, value in tensors.items():
         if name.endswith(("bn1.bias", "bn2.bias")):
