@@ -34,7 +34,11 @@ def test_default_is_locked():
         ("extract.descriptor", "sscd", "needs its weights: download https://dl.fbaipublicfiles.com/.*MIT licence"),
         ("extract.weights", "x.pt", "the pixel descriptor has no weights, got 'x.pt'"),
         ("extract.preprocessing", "square_320", "the pixel descriptor has no preprocessing, got 'square_320'"),
-        ("labels.source", "oracle", "labels.source must be one of classifier, clusters, .* heldout, random, got 'oracle'"),
+        (
+            "labels.source",
+            "oracle",
+            "labels.source must be one of classifier, clusters, .* heldout, random, got 'oracle'",
+        ),
         ("labels.targets", "firm", "labels.targets must be one of soft, hard, got 'firm'"),
         ("labels.descriptor", "clip", "labels.descriptor must be one of '', pixel, sscd, teacher, got 'clip'"),
         ("labels.temperature", 0.0, "labels.temperature must be above 0"),

@@ -40,6 +40,7 @@ def distill(audit: Audit) -> dict[str, Any]:
     images, labels = surrogate_images(audit), read_labels(audit.folder("labels"))
     process = load_target(audit.workdir).schedule.process()
     measured, trained = _agreement_images(audit, len(images))
+    measured = measured[labels.labels[measured] >= 0]
     exact = audit.options.classifier.guide == "exact"
     facts: dict[str, Any] = {"guide": audit.options.classifier.guide, "num_classes": labels.num_classes}
     ceiling = _exact(audit, images[trained], labels.targets[trained], process)
