@@ -1,6 +1,7 @@
-"""Every row on the demo's model: the paper's Table 1 (Random, OL-TI, SIDE, random labels), the exact guide over synthetic
-images by teacher's labels and by repeats, and its bound and control over training and held-out photos.
+"""Every row on the demo's model: the paper's Table 1, and the exact guide over synthetic images, with bound and control.
 
+The exact guide is made with the teacher's labels and with repeats; the bound is over training photos, the control over
+held-out ones.
 Every λ is in the report, and their mean as in the paper; nothing was chosen by looking at the outcome.
 
 Command   python main.py --config=configs/orl_table1.py --workdir=runs/orl_table1
