@@ -1,4 +1,4 @@
-"""Every row on the demo's model: the paper's Table 1, and the exact guide over synthetic images, with bound and control.
+"""Every row on the demo's model: the paper's Table 1, and the exact guide with its bound and control.
 
 The exact guide is made with the teacher's labels and with repeats; the bound is over training photos, the control over
 held-out ones.
