@@ -101,6 +101,9 @@ def get_config() -> ConfigDict:
             # time_dependent: TDKD, Eq. (11) | exact: the minimiser of Eq. (11) in closed form, without training |
             # time_independent: no noise, "TI" | none: λ = 0 only
             "guide": "time_dependent",
+            # time_dependent, what it learns at x_t: labels | posterior, the exact guide's p^t(y|x_t): the same optimum
+            "learn": "labels",
+            "timesteps": "uniform",  # and at which t: uniform | undecided: half of them where the exact guide is
             "block": 8_192,  # exact: images of its set at once; less takes less memory
             # start of the teacher, or of a guide without one: torchvision's ImageNet weights, .pth or .safetensors
             "pretrained": "",

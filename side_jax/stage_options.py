@@ -156,6 +156,8 @@ class ClassifierOptions:
 
     arch: str
     guide: str
+    learn: str
+    timesteps: str
     block: int
     pretrained: str
     train: TrainOptions
@@ -163,6 +165,12 @@ class ClassifierOptions:
     def __post_init__(self) -> None:
         one_of(tuple(ARCHITECTURES), "classifier.arch", self.arch)
         one_of(GUIDES, "classifier.guide", self.guide)
+        one_of(("labels", "posterior"), "classifier.learn", self.learn)
+        one_of(("uniform", "undecided"), "classifier.timesteps", self.timesteps)
+        if self.train.flip and self.guide == "time_dependent" and self.learn == "posterior":
+            raise ValueError(
+                "classifier.learn='posterior' does not know mirrored images; set classifier.train.flip=False"
+            )
         require(self.block >= 1, "classifier.block", self.block, "at least 1")
 
 
