@@ -43,10 +43,12 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.sweep
 	$(BIN)/python -m benchmarks.precision
 	$(BIN)/python -m benchmarks.detector
+	$(BIN)/python -m benchmarks.exact_guide
 	$(BIN)/python -m benchmarks.report_scale
 
 docs: .venv/installed-dev
 	$(BIN)/python -m docs.theory
+	$(BIN)/python -m docs.guidance
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity
