@@ -78,14 +78,19 @@ def get_config() -> ConfigDict:
         {
             # classifier: a teacher, trained on the labelled training images, labels the synthetic ones
             # clusters: k-means of the synthetic images, no training data | random: each synthetic image its own class
+            # repeats: each picture that the target makes again and again a class, no training data; for an exact guide
             # dataset: the training images themselves with their labels, no synthetic ones | heldout: as many held-out
             # ones, the control of an exact guide over the training images
             "source": "classifier",
             "targets": "soft",  # classifier, clusters: soft (KL, Eq. 11) | hard (cross-entropy, the later version)
             "num_clusters": 100,  # clusters: K
             "cohesion": 0.5,  # clusters: those with a lower mean cosine to their centre are dropped
+            "repeat": 0.75,  # repeats: cosine from which two synthetic images are repeats (SSCD's, 90 % precision)
             "temperature": 0.1,  # clusters: soft targets are softmax(cosine to the centres / temperature)
-            "descriptor": "",  # clusters: pixel | sscd | teacher (its features); empty: that of extract
+            # of the class that each image is guided to: uniform, as in the paper | balanced: every class once in each
+            # round of K images
+            "draw": "uniform",
+            "descriptor": "",  # clusters, repeats: pixel | sscd | teacher (its features); empty: that of extract
             "train": _train(num_steps=10_000, batch_size=64, learning_rate=1e-3, warmup_steps=500, flip=True),
         }
     )
@@ -96,6 +101,9 @@ def get_config() -> ConfigDict:
             # time_dependent: TDKD, Eq. (11) | exact: the minimiser of Eq. (11) in closed form, without training |
             # time_independent: no noise, "TI" | none: λ = 0 only
             "guide": "time_dependent",
+            # time_dependent, what it learns at x_t: labels | posterior, the exact guide's p^t(y|x_t): the same optimum
+            "learn": "labels",
+            "timesteps": "uniform",  # and at which t: uniform | undecided: half of them where the exact guide is
             "block": 8_192,  # exact: images of its set at once; less takes less memory
             # start of the teacher, or of a guide without one: torchvision's ImageNet weights, .pth or .safetensors
             "pretrained": "",

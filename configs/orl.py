@@ -44,6 +44,8 @@ def get_config() -> ConfigDict:
     config.labels.train.update(
         {"num_steps": 300, "batch_size": 40, "warmup_steps": 30, "flip": False, "checkpoint_every": 100}
     )
+    config.labels.repeat = 0.97  # of pixels; methods=('side_repeats',) uses it
+    config.classifier.guide = "exact"  # a trained student, "time_dependent", finds less here (docs/guidance.md)
     config.classifier.arch = "resnet10_small"
     config.classifier.train.update(
         {
@@ -62,8 +64,9 @@ def get_config() -> ConfigDict:
     # 0.91 in the median and never 0.98 or more, where the split counts two photos as one.
     config.extract.update(
         {
-            "scales": (0.0, 1.0, 5.0, 9.0),
-            "num_images": 320,
+            "scales": (0.0, 1.0, 2.0, 4.0, 8.0),
+            "num_images": 480,
+            "equal_compute": True,
             "batch_size": 64,
             "save_images": "all",
             "bands": (("low", 0.94, 0.96), ("mid", 0.96, 0.98), ("high", 0.98, 1.0)),

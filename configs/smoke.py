@@ -25,9 +25,10 @@ def get_config() -> ConfigDict:
     few = {"num_steps": 3, "batch_size": 8, "warmup_steps": 1, "checkpoint_every": 2, "log_every": 1}
     for train in (config.target.train, config.labels.train, config.classifier.train):
         train.update(few)
-    config.classifier.arch = "resnet10_tiny"
+    config.classifier.guide, config.classifier.arch = "time_dependent", "resnet10_tiny"
     config.synthesize.update({"num_images": 16, "num_steps": 3, "batch_size": 8})
     config.extract.update({"scales": (0.0, 2.0), "num_images": 12, "num_steps": 3, "batch_size": 8})
+    config.extract.equal_compute = False
     config.detect.update({"num_images": 12, "num_noises": 1, "wiener": True, "attack_timesteps": (100,)})
     config.steer.weights = (-2.0,)
     config.report.pairs = 4

@@ -26,13 +26,14 @@ from side_jax.stage_options import (
 )
 
 # Rows of Table 1 (seed 002), the later version's clusters, and the exact guide with its bound and control (DESIGN §4):
-# labels.source and classifier.guide of each.
+# labels.source and classifier.guide of each. `side_repeats` also sets labels.draw to balanced.
 METHODS = {
     "random": ("classifier", "none"),
     "ol_ti": ("dataset", "time_independent"),
     "side": ("classifier", "time_dependent"),
     "side_clusters": ("clusters", "time_dependent"),
     "side_exact": ("classifier", "exact"),
+    "side_repeats": ("repeats", "exact"),
     "exact_train": ("dataset", "exact"),
     "exact_heldout": ("heldout", "exact"),
     "random_labels": ("random", "time_dependent"),
@@ -74,16 +75,16 @@ class AuditOptions:
             raise ValueError(f"methods {self.methods} needs a λ above 0 in extract.scales, got {scales}")
         if not self.methods and self.classifier.guide == "none" and max(scales) > 0:
             raise ValueError(f"classifier.guide='none' allows λ = 0 only, got extract.scales {scales}")
-        if not self.methods and self.labels.source == "heldout" and self.classifier.guide not in ("exact", "none"):
-            raise ValueError(
-                f"labels.source='heldout' is the control of classifier.guide='exact', got {self.classifier.guide!r}"
-            )
-        clusters = self.labels.source == "clusters" or "side_clusters" in self.methods
+        guide, source = self.classifier.guide, self.labels.source
+        if not self.methods and source in ("heldout", "repeats") and guide not in ("exact", "none"):
+            raise ValueError(f"labels.source={source!r} is for classifier.guide='exact' alone, got {guide!r}")
+        clusters = source in ("clusters", "repeats") or not {"side_clusters", "side_repeats"}.isdisjoint(self.methods)
         if clusters and self.labels.descriptor == "sscd" != self.extract.descriptor:
             raise ValueError(
                 f"labels.descriptor='sscd' takes the weights of extract.descriptor='sscd', got"
                 f" {self.extract.descriptor!r}; set both, or leave labels.descriptor empty"
             )
+        clusters = source == "clusters" or "side_clusters" in self.methods
         if clusters and self.labels.num_clusters > self.synthesize.num_images:
             raise ValueError(
                 f"labels.num_clusters {self.labels.num_clusters} is more than synthesize.num_images"
@@ -94,7 +95,7 @@ class AuditOptions:
     def has_teacher(self) -> bool:
         """Is a classifier of the training images needed, for labels or as a descriptor?"""
         source = self.labels.source
-        return source == "classifier" or (source == "clusters" and self.labels.descriptor == "teacher")
+        return source == "classifier" or (source in ("clusters", "repeats") and self.labels.descriptor == "teacher")
 
     def cluster_descriptor(self) -> tuple[str, str, str]:
         """Name, weights and preprocessing of the descriptor that clusters are found by."""
@@ -121,9 +122,10 @@ class AuditOptions:
 
     def _as(self, method: str, scales: tuple[float, ...]) -> "AuditOptions":
         source, guide = METHODS[method]
+        draw = "balanced" if source == "repeats" else self.labels.draw
         return dataclasses.replace(
             self,
-            labels=dataclasses.replace(self.labels, source=source),
+            labels=dataclasses.replace(self.labels, source=source, draw=draw),
             classifier=dataclasses.replace(self.classifier, guide=guide),
             extract=dataclasses.replace(self.extract, scales=scales),
             methods=(),

@@ -36,6 +36,26 @@ def draw_labels(keys: jax.Array, num_classes: int, draw: int = _LABEL_DRAW) -> j
     return jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, draw), (), 0, num_classes))(keys)
 
 
+def draw_balanced(key: jax.Array, indices: np.ndarray, num_classes: int) -> np.ndarray:
+    """Every class once in each round of K images, in an order of the round's own: int32 [N].
+
+    Image n is in round n // K, so its class depends on the key and n alone. So few images as there are classes, or
+    fewer, never share a class.
+
+    Args:
+      key: the stage's.
+      indices: of the images.
+      num_classes: K.
+    """
+    rounds, places = np.divmod(np.asarray(indices, np.int64), num_classes)
+    labels = np.empty(len(rounds), np.int32)
+    for one in np.unique(rounds):
+        order_key = jax.random.fold_in(jax.random.fold_in(key, _LABEL_DRAW), int(one))
+        here = rounds == one
+        labels[here] = np.asarray(jax.random.permutation(order_key, num_classes))[places[here]]
+    return labels
+
+
 def draw_classes(unet: UNet, keys: jax.Array) -> jax.Array | None:
     """The class in which a class-conditional target generates each image, int32 [N]; None for any other target."""
     return None if unet.num_class_embeds is None else draw_labels(keys, unet.num_class_embeds, _CLASS_DRAW)
@@ -154,6 +174,7 @@ class Sampler:
       precision: of the networks (`compute_dtype`).
       steering: what to add to the target's layers for a weight other than 0, if anything.
       clip: one of `CLIP_ORDERS`.
+      draw: of classes: "uniform", each image's independently, or "balanced" (`draw_balanced`).
 
     Attributes:
       mesh: the devices.
@@ -171,6 +192,7 @@ class Sampler:
         precision: str = "auto",
         steering: Steering | None = None,
         clip: str = CLIP_ORDERS[0],
+        draw: str = "uniform",
     ) -> None:
         if steering is not None:
             steering.check(target, num_steps)
@@ -187,7 +209,7 @@ class Sampler:
             compute_dtype(precision),
         )
         weights = Weights(target.params, None, schedule.process(), schedule.steps(num_steps), jax.random.key_data(key))
-        self._key = key
+        self._key, self._draw = key, draw
         self._weights = replicate(weights, self.mesh)
         self._guide = (
             jax.tree.map(lambda array, spec: place(array, spec, self.mesh), guide, guide.layout()) if guide else None
@@ -227,9 +249,11 @@ class Sampler:
         return recipe, jax.tree.structure(weights), tuple(leaf.shape for leaf in jax.tree.leaves(weights))
 
     def draw(self, indices: np.ndarray, scale: float) -> np.ndarray:
-        """The class that each image is guided to, from its own key: int32 [N]; −1 for unguided images."""
+        """The class that each image is guided to, by the image's index alone: int32 [N]; −1 for unguided images."""
         if self._guide is None or scale == 0:
             return np.full(len(indices), -1, np.int32)
+        if self._draw == "balanced":
+            return draw_balanced(self._key, indices, self._guide.num_classes)
         keys = index_keys(self._key, np.asarray(indices, np.uint32))
         return np.asarray(draw_labels(keys, self._guide.num_classes))
 

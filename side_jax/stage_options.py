@@ -19,9 +19,10 @@ from side_jax.training import TrainOptions
 
 Band = tuple[str, float, float]  # name, lowest score in it, lowest score above it
 
-LABEL_SOURCES = ("classifier", "clusters", "dataset", "heldout", "random")
+LABEL_SOURCES = ("classifier", "clusters", "repeats", "dataset", "heldout", "random")
 SAVE_IMAGES = ("none", "matched", "all")
 ATTACKS = ("loss", "secmi", "pia")
+DRAWS = ("uniform", "balanced")  # each class independently | every class once in each round of K images
 GUIDES = ("exact", "time_dependent", "time_independent", "none")
 
 
@@ -133,7 +134,9 @@ class LabelOptions:
     num_clusters: int
     cohesion: float
     temperature: float
+    repeat: float
     descriptor: str
+    draw: str
     train: TrainOptions
 
     def __post_init__(self) -> None:
@@ -143,6 +146,8 @@ class LabelOptions:
         require(self.num_clusters >= 2, "labels.num_clusters", self.num_clusters, "at least 2")
         require(-1 <= self.cohesion <= 1, "labels.cohesion", self.cohesion, "a cosine in [-1, 1]")
         require(self.temperature > 0, "labels.temperature", self.temperature, "above 0")
+        require(-1 <= self.repeat < 1, "labels.repeat", self.repeat, "a cosine in [-1, 1)")
+        one_of(DRAWS, "labels.draw", self.draw)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +156,8 @@ class ClassifierOptions:
 
     arch: str
     guide: str
+    learn: str
+    timesteps: str
     block: int
     pretrained: str
     train: TrainOptions
@@ -158,6 +165,12 @@ class ClassifierOptions:
     def __post_init__(self) -> None:
         one_of(tuple(ARCHITECTURES), "classifier.arch", self.arch)
         one_of(GUIDES, "classifier.guide", self.guide)
+        one_of(("labels", "posterior"), "classifier.learn", self.learn)
+        one_of(("uniform", "undecided"), "classifier.timesteps", self.timesteps)
+        if self.train.flip and self.guide == "time_dependent" and self.learn == "posterior":
+            raise ValueError(
+                "classifier.learn='posterior' does not know mirrored images; set classifier.train.flip=False"
+            )
         require(self.block >= 1, "classifier.block", self.block, "at least 1")
 
 

@@ -299,10 +299,26 @@ def test_exact_methods_are_rows_of_table_1_with_bound_and_control(copy):
     """Target and synthetic images are there; the bound and its control keep their own photos, equally many."""
     for folder in ("classifier", "extract", "detect", "steer", "report"):
         remove(copy / folder)
-    changes = {"detect.num_images": 0, "steer.weights": ()}
+    changes = {"detect.num_images": 0, "steer.weights": (), "extract.equal_compute": True}
     pipeline.run(smoke_config(methods=EXACT_METHODS, **changes), copy)
     table, metrics = results(copy)
     assert [row["method"] for row in metrics["table1"]] == list(EXACT_METHODS)
+    assert [group["method"] for group in metrics["methods"]] == list(EXACT_METHODS)
+    counted = json.loads((copy / "extract" / "equal_compute.json").read_text())
+    paid = {facts["source"]: facts["random_images"] for facts in counted}
+    assert paid["classifier"] > 12 + 16 * 3 / 3  # more than the synthetic images alone, as many steps each
+    assert paid["classifier"] > paid["dataset"] >= 12  # the bound needs no synthetic images
+    scales = np.array(table["scale"])
+    assert (scales == 0).sum() == max(paid.values())
+    assert (scales == 2).sum() == 3 * 12
+    assert metrics["scales"][0]["train"]["num_images"] == 12  # scores by λ are of equally many images
+    for group in metrics["methods"][1:]:
+        assert group["against_random"]["num_images"] == 6
+        assert group["against_random"]["equal_compute"]["num_images"] == 6
+        assert 0 <= group["scales"][0]["asked"]["value"] <= 1
+    page = (copy / "report.html").read_text()
+    assert "Every method by λ" in page
+    assert "At equal compute" in page
     assert set(table["method"].to_pylist()) == set(EXACT_METHODS)
     split = pipeline.load_split(pipeline.prepare(smoke_config(), copy).options.dataset)
     for method, photos in (("exact_train", split.train), ("exact_heldout", split.heldout)):

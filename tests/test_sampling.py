@@ -14,7 +14,7 @@ import side_jax
 from side_jax import sampling
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.sampling import Sampler, draw_labels
+from side_jax.sampling import Sampler, draw_balanced, draw_labels
 from side_jax.sharding import index_keys, stage_key
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import Target
@@ -231,3 +231,14 @@ def test_unknown_class_and_negative_scale_are_named(target, guide):
         side_jax.sample(target, 2, guide=guide, labels=7, scale=1.0)
     with pytest.raises(ValueError, match=r"got -1"):
         side_jax.sample(target, 2, guide=guide, scale=-1.0)
+
+
+def test_balanced_draw_has_every_class_once_in_each_round_whatever_the_batch():
+    key, classes = jax.random.key(3), 7
+    labels = draw_balanced(key, np.arange(21), classes)
+    for start in (0, 7, 14):
+        assert sorted(labels[start : start + 7]) == list(range(7))
+    assert not np.array_equal(labels[:7], labels[7:14])  # another order in every round
+    some = np.array([20, 3, 9, 3])
+    np.testing.assert_array_equal(draw_balanced(key, some, classes), labels[some])
+    assert not np.array_equal(draw_balanced(jax.random.key(4), np.arange(21), classes), labels)

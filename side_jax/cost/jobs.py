@@ -101,6 +101,7 @@ def soft(row: AuditOptions) -> bool:
 
 def _num_classes(row: AuditOptions, num_classes: int) -> int:
     own = {"clusters": row.labels.num_clusters, "random": row.synthesize.num_images}
+    own["repeats"] = row.labels.num_clusters  # how many there are is not known; no count depends on it
     return own.get(row.labels.source, num_classes)
 
 
@@ -254,7 +255,7 @@ def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job
     if row.labels.source == "classifier":
         lower = lambda size: programs.classification(net, shape, size)  # noqa: E731
         yield Job(stage, "label", count, "labelling", lower, _LABEL_BATCH, limits=False)
-    elif row.labels.source == "clusters":
+    elif row.labels.source in ("clusters", "repeats"):
         name, _, preprocessing = ("teacher", "", "") if row.has_teacher else row.cluster_descriptor()
         teacher = net if row.has_teacher else None
         lower = lambda size: programs.descriptor(name, preprocessing, shape, size, teacher)  # noqa: E731

@@ -105,6 +105,7 @@ _METHOD_NAMES = {
     "side": "SIDE",
     "side_clusters": "SIDE, clusters",
     "side_exact": "SIDE, exact",
+    "side_repeats": "SIDE, exact, repeats",
     "exact_train": "Exact, training photos (bound)",
     "exact_heldout": "Exact, held-out photos (control)",
     "random_labels": "Random labels",

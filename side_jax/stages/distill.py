@@ -15,11 +15,19 @@ from side_jax.interop.torchvision import load_resnet, start_from_pretrained
 from side_jax.models.resnet import ARCHITECTURES, ResNet, start_at_teacher
 from side_jax.scalars import ScalarLog
 from side_jax.sharding import stage_key
+from side_jax.stage_options import ClassifierOptions
 from side_jax.stages.audit import Audit, load_target, train_spec
 from side_jax.stages.surrogate import start_spec, surrogate_images, trained_variables
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
-from side_jax.surrogate.distill import AGREEMENT_LEVELS, AGREEMENT_SHARE, agreement_by_noise, distill_loss
-from side_jax.surrogate.exact import check_labels, make_exact_guide
+from side_jax.surrogate.distill import (
+    AGREEMENT_LEVELS,
+    AGREEMENT_SHARE,
+    Known,
+    agreement_by_noise,
+    distill_loss,
+    undecided_density,
+)
+from side_jax.surrogate.exact import ExactGuide, check_labels, make_exact_guide
 from side_jax.surrogate.guide import Guide
 from side_jax.surrogate.labels import Labels
 from side_jax.surrogate.stored import read_labels, write_exact
@@ -32,6 +40,7 @@ def distill_spec(audit: Audit) -> dict[str, Any]:
     if options.guide == "exact":
         return {"guide": "exact"}
     spec = {"arch": options.arch, "guide": options.guide, "train": train_spec(options.train)}
+    spec |= {"learn": options.learn, "timesteps": options.timesteps}
     return spec | start_spec(audit) | {"seed": audit.options.seed}
 
 
@@ -40,33 +49,37 @@ def distill(audit: Audit) -> dict[str, Any]:
     images, labels = surrogate_images(audit), read_labels(audit.folder("labels"))
     process = load_target(audit.workdir).schedule.process()
     measured, trained = _agreement_images(audit, len(images))
-    exact = audit.options.classifier.guide == "exact"
-    facts: dict[str, Any] = {"guide": audit.options.classifier.guide, "num_classes": labels.num_classes}
-    ceiling = _exact(audit, images[trained], labels.targets[trained], process)
-    if exact:
-        facts |= _keep_exact(audit, images, labels, process)
-        guide: Guide = ceiling
-    else:
-        guide, found = _network(audit, images[trained], labels, labels.targets[trained], process)
-        facts |= found
+    measured = measured[labels.labels[measured] >= 0]
     levels = (np.arange(AGREEMENT_LEVELS) * len(process.alpha_bar) // AGREEMENT_LEVELS).tolist()
     key = stage_key(audit.options.seed, "agreement")
-    for name, one in {"agreement": guide, "ceiling": ceiling}.items():
-        log_prob = jax.tree_util.Partial(_log_prob, one)  # the guide's arrays are arguments of the program
-        facts[name] = agreement_by_noise(log_prob, images[measured], labels.labels[measured], process, levels, key)
+
+    def agreement(guide: Guide) -> dict[int, float]:
+        log_prob = jax.tree_util.Partial(_log_prob, guide)  # the guide's arrays are arguments of the program
+        return agreement_by_noise(log_prob, images[measured], labels.labels[measured], process, levels, key)
+
+    ceiling = make_exact_guide(images[trained], labels.targets[trained], process, audit.options.classifier.block)
+    facts: dict[str, Any] = {"guide": audit.options.classifier.guide, "num_classes": labels.num_classes}
+    facts["ceiling"] = agreement(ceiling)
+    if audit.options.classifier.guide == "exact":
+        facts |= _keep_exact(audit, images, labels, process) | {"agreement": facts["ceiling"]}
+    else:
+        known = _known(audit.options.classifier, ceiling, facts["ceiling"], len(process.alpha_bar))
+        guide, found = _network(audit, images[trained], labels, labels.targets[trained], process, known)
+        facts |= found | {"agreement": agreement(guide)}
     if is_primary():
         _log_agreement(audit.folder("classifier"), facts["agreement"])
     trained_on = bool(np.isin(measured, trained).any())
     return facts | {"agreement_images": len(measured), "agreement_trained_on": trained_on}
 
 
+def _known(options: ClassifierOptions, exact: ExactGuide, agreement: dict[int, float], num_timesteps: int) -> Known:
+    """What the student is told beforehand."""
+    density = undecided_density(agreement, num_timesteps) if options.timesteps == "undecided" else None
+    return Known(exact if options.learn == "posterior" else None, None if density is None else jnp.asarray(density))
+
+
 def _log_prob(guide: Guide, x_t: jax.Array, t: jax.Array) -> jax.Array:
     return guide.log_prob(x_t, t)
-
-
-def _exact(audit: Audit, images: np.ndarray, targets: np.ndarray, process: Process) -> Guide:
-    """The exact guide over a set."""
-    return make_exact_guide(images, targets, process, audit.options.classifier.block)
 
 
 def _keep_exact(audit: Audit, images: np.ndarray, labels: Labels, process: Process) -> dict[str, Any]:
@@ -82,7 +95,7 @@ def _keep_exact(audit: Audit, images: np.ndarray, labels: Labels, process: Proce
 
 
 def _network(
-    audit: Audit, images: np.ndarray, labels: Labels, targets: np.ndarray, process: Process
+    audit: Audit, images: np.ndarray, labels: Labels, targets: np.ndarray, process: Process, known: Known
 ) -> tuple[Classifier, dict[str, Any]]:
     """The student, or the teacher in its place; and facts of it."""
     options, folder = audit.options.classifier, audit.folder("classifier")
@@ -92,7 +105,7 @@ def _network(
     if audit.options.labels.source == "classifier" and not time_dependent:
         guide = Classifier(net, load_variables(audit.folder("labels") / "teacher"))
     else:
-        guide, facts["loss"] = _train_guide(audit, net, images, targets, process)
+        guide, facts["loss"] = _train_guide(audit, net, images, targets, process, known)
     save_variables(folder, guide.variables)
     return guide, facts
 
@@ -106,7 +119,7 @@ def _agreement_images(audit: Audit, count: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def _train_guide(
-    audit: Audit, net: ResNet, images: np.ndarray, targets: np.ndarray, process: Process
+    audit: Audit, net: ResNet, images: np.ndarray, targets: np.ndarray, process: Process, known: Known
 ) -> tuple[Classifier, float]:
     """The student, from the teacher's weights if there is a teacher of the same classes."""
     train, folder = audit.options.classifier.train, audit.folder("classifier")
@@ -121,7 +134,7 @@ def _train_guide(
         variables = start_at_teacher(variables, start_from_pretrained(variables, start))
     batches = epoch_batches({"image": images, "target": targets}, train.batch_size, audit.options.seed)
     loss_fn = distill_loss(net, process, train.flip)
-    state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student")
+    state, _ = fit(init_state(variables, train), loss_fn, batches, train, key, folder, "student", known)
     return Classifier(net, trained_variables(state, train)), float(state.loss)
 
 

@@ -43,6 +43,7 @@ def extract_spec(audit: Audit) -> dict[str, Any]:
         | {
             "seed": audit.options.seed,
             "clip": audit.options.sampler.clip,
+            "draw": audit.options.labels.draw,
             "lowest_score": options.bands[0][1],
             "split_seed": audit.options.dataset.split_seed,
             "train": data_print(audit.split.train),
@@ -95,7 +96,19 @@ def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None, sharde
         guide = read_guide(audit.folder("classifier"), audit.workdir, mesh, sharded)
     key, solver = stage_key(audit.options.seed, "extract"), DDIM(options.eta)
     target, precision, clip = load_target(audit.workdir), audit.options.precision, audit.options.sampler.clip
-    return Sampler(target, key, options.num_steps, solver, batch_size, guide, mesh, precision, None, clip)
+    return Sampler(
+        target,
+        key,
+        options.num_steps,
+        solver,
+        batch_size,
+        guide,
+        mesh,
+        precision,
+        None,
+        clip,
+        audit.options.labels.draw,
+    )
 
 
 def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:

@@ -27,7 +27,14 @@ from side_jax.stages.audit import (
     train_spec,
 )
 from side_jax.surrogate.classifier import Classifier, save_variables
-from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, teacher_loss, unique_labels
+from side_jax.surrogate.labels import (
+    Labels,
+    classifier_labels,
+    cluster_labels,
+    repeat_labels,
+    teacher_loss,
+    unique_labels,
+)
 from side_jax.surrogate.stored import SYNTHETIC, read_labels, write_labels
 from side_jax.training import TrainOptions, TrainState, epoch_batches, fit, init_state
 
@@ -71,8 +78,8 @@ def label_spec(audit: Audit) -> dict[str, Any]:
     spec: dict[str, Any] = {"source": source, "seed": audit.options.seed}
     if source in ("classifier", "clusters"):
         spec["targets"] = options.targets
-    if source == "clusters":
-        names = ("num_clusters", "cohesion", "temperature")
+    if source in ("clusters", "repeats"):
+        names = ("num_clusters", "cohesion", "temperature") if source == "clusters" else ("repeat",)
         spec |= {name: getattr(options, name) for name in names}
         spec |= descriptor_spec(*audit.options.cluster_descriptor()) if not audit.options.has_teacher else {}
     photos = audit.split.train if audit.options.has_teacher else labelled_photos(audit.options, audit)
@@ -110,6 +117,8 @@ def _make_labels(audit: Audit, teacher: Classifier | None) -> Labels:
         labels = Labels(photos.labels.astype(np.int32), int(photos.labels.max()) + 1)
     elif options.source == "random":
         labels = unique_labels(len(images))
+    elif options.source == "repeats":
+        labels = repeat_labels(_cluster_embedding(audit.options, teacher)(images), options.repeat)
     elif options.source == "clusters":
         embed = _cluster_embedding(audit.options, teacher)
         labels = cluster_labels(

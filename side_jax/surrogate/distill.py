@@ -1,7 +1,7 @@
 """Time-dependent knowledge distillation, TDKD (seed 002, §3.3.2, Eq. 11)."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from side_jax.diffusion.process import Process
 from side_jax.diffusion.sample import to_float
 from side_jax.models.resnet import ResNet
 from side_jax.sharding import index_keys
+from side_jax.surrogate.exact import ExactGuide
 from side_jax.surrogate.guide import LogProb
 from side_jax.training import LossFn, random_flip
 
@@ -30,23 +31,57 @@ def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[A
     return (p * (log_p - log_q)).sum(-1)
 
 
+class Known(NamedTuple):
+    """What the exact guide says beforehand to a student: the `frozen` of its training.
+
+    Attributes:
+      posterior: the exact guide, whose p^t(y|x_t) the student learns instead of p(y|x). The minimiser of Eq. (11) is
+        the same, and the targets are without the noise that they have at x. None: p(y|x), as in the paper.
+      density: how often each t is drawn, float32 [T], sums to 1. None: uniformly, as in the paper.
+    """
+
+    posterior: ExactGuide | None = None
+    density: jax.Array | None = None
+
+
+def undecided_density(agreement: Mapping[int, float], num_timesteps: int) -> np.ndarray:
+    """t drawn half uniformly and half where the exact guide is undecided: ∝ a (1 − a), a its agreement at t.
+
+    Args:
+      agreement: of the exact guide, by timestep (`agreement_by_noise`).
+      num_timesteps: T.
+
+    Returns:
+      float32 [T].
+    """
+    a = np.interp(np.arange(num_timesteps), list(agreement), list(agreement.values()))
+    undecided = a * (1 - a)
+    share = undecided / undecided.sum() if undecided.any() else np.full(num_timesteps, 1 / num_timesteps)
+    return (0.5 * share + 0.5 / num_timesteps).astype(np.float32)
+
+
 def distill_loss(net: ResNet, process: Process, flip: bool) -> LossFn:
     """What a guide learns, on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
 
     D_KL(p(y|x) ‖ p^t(y|x_t)) with t uniform, Eq. (11); for hard targets that is the cross-entropy. A time-independent
-    net sees x instead of x_t.
+    net sees x instead of x_t. `frozen`, a `Known`, replaces targets or the density of t.
     """
 
-    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
+    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Known | None) -> tuple[jax.Array, Any]:
+        posterior, density = frozen or Known()
         flip_key, t_key, eps_key = jax.random.split(key, 3)
         x = to_float(batch["image"])
         x = random_flip(flip_key, x) if flip else x
         t = None
         if net.time_conditioned:
             t = sample_timesteps(t_key, x.shape[0], len(process.alpha_bar))
+            if density is not None:
+                t = jax.random.categorical(t_key, jnp.log(density), shape=(x.shape[0],)).astype(jnp.int32)
             x = process.add_noise(x, jax.random.normal(eps_key, x.shape), t)
         logits, updated = net.apply({"params": params, **model_state}, x, t, train=True, mutable=["batch_stats"])
         target = batch["target"]
+        if posterior is not None and t is not None:
+            target = jnp.exp(posterior.log_prob(x, t))
         hard = jnp.issubdtype(target.dtype, jnp.integer)
         if hard:
             divergence = optax.softmax_cross_entropy_with_integer_labels(logits, target).mean()

@@ -39,7 +39,7 @@ class ExactGuide:
       images: uint8 [M', P], P = H W C.
       centre: about the mean image, float32 [P]: smaller norms, less cancellation.
       half_norms: ½‖x_i‖² of the centred images, float32 [M']; infinite in the padding.
-      labels: the class of each image, int32 [M'], or log p(y | x_i), float32 [M', K].
+      labels: the class of each image, int32 [M'], −1 for none; or log p(y | x_i), float32 [M', K].
       process: α and σ.
       num_classes: K.
       block: images of the set at once.
@@ -72,10 +72,12 @@ class ExactGuide:
 
         def one(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
             log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
-            return jnp.logaddexp(so_far, _by_class(log_w, rows[2], self.num_classes)), None
+            total = jax.nn.logsumexp(log_w, axis=1, keepdims=True)
+            joint = jnp.concatenate([_by_class(log_w, rows[2], self.num_classes), total], axis=1)
+            return jnp.logaddexp(so_far, joint), None
 
-        joint, _ = self._over_blocks(one, jnp.full((len(x), self.num_classes), _NOTHING))
-        return joint - jax.nn.logsumexp(joint, axis=1, keepdims=True)  # every image has some class
+        joint, _ = self._over_blocks(one, jnp.full((len(x), self.num_classes + 1), _NOTHING))
+        return joint[:, :-1] - joint[:, -1:]
 
     def gradient(
         self, x_t: Float[Array, "n h w c"], t: Int[Array, " n"], labels: Int[Array, " n"]
@@ -143,9 +145,10 @@ def _log_of_class(labels: jax.Array, classes: jax.Array) -> jax.Array:
 def _by_class(log_w: jax.Array, labels: jax.Array, num_classes: int) -> jax.Array:
     """log Σ_i w_i p(k | x_i) of every class k: [N, B] -> [N, K]. No array is [N, B, K]."""
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        highest = jnp.maximum(jax.ops.segment_max(log_w.T, labels, num_classes), _NOTHING)  # [K, N]
-        total = jax.ops.segment_sum(jnp.exp(log_w.T - highest[labels]), labels, num_classes)
-        return (highest + jnp.log(jnp.maximum(total, jnp.finfo(jnp.float32).tiny))).T
+        labels = jnp.where(labels < 0, num_classes, labels)  # a class of its own, which is left out
+        highest = jnp.maximum(jax.ops.segment_max(log_w.T, labels, num_classes + 1), _NOTHING)  # [K + 1, N]
+        total = jax.ops.segment_sum(jnp.exp(log_w.T - highest[labels]), labels, num_classes + 1)
+        return (highest + jnp.log(jnp.maximum(total, jnp.finfo(jnp.float32).tiny)))[:-1].T
     return lax.map(lambda log_p: jax.nn.logsumexp(log_w + log_p[None], axis=1), labels.T).T
 
 
@@ -155,7 +158,8 @@ def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block
     Args:
       target: from `load_target`; its schedule says how noise is added.
       images: uint8 [N, H, W, C]: synthetic images; or real ones, for the bound that no surrogate is.
-      labels: the class of each image, int [N] in 0 … K − 1; or p(y | x), float [N, K], rows that sum to 1.
+      labels: the class of each image, int [N] in 0 … K − 1, or −1 for one of no class, which then only competes
+        with the others; or p(y | x), float [N, K], rows that sum to 1.
       block: images of the set at once; smaller takes less memory. Changes no result but by rounding.
 
     Returns:
@@ -189,7 +193,7 @@ def check_labels(images: np.ndarray, labels: np.ndarray, what: str) -> np.ndarra
         raise ValueError(f"{what}: {len(images)} images and {len(labels)} labels; give one label for each image")
     hard = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
     if hard:
-        known = labels.min() >= 0
+        known = labels.min() >= -1 and labels.max() >= 0
         present = np.bincount(labels[labels >= 0]) > 0
     else:
         known = labels.ndim == 2 and bool(np.isfinite(labels).all()) and labels.min() >= 0
@@ -197,8 +201,8 @@ def check_labels(images: np.ndarray, labels: np.ndarray, what: str) -> np.ndarra
         present = (labels > 0).any(0) if known else np.zeros(1, bool)
     if not known:
         raise ValueError(
-            f"{what}: labels must be classes from 0, int [N], or probabilities, float [N, K] with rows that sum to 1,"
-            f" got {labels.dtype} {list(labels.shape)}"
+            f"{what}: labels must be classes from 0 (or −1 for none), int [N], or probabilities, float [N, K] with rows"
+            f" that sum to 1, got {labels.dtype} {list(labels.shape)}"
         )
     if not present.all():
         raise ValueError(

@@ -7,10 +7,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+import scipy.sparse.csgraph
 import scipy.special
 
 from side_jax import preemption
 from side_jax.diffusion.sample import to_float
+from side_jax.extraction.matching import matches_above
 from side_jax.models.resnet import ResNet
 from side_jax.training import LossFn, random_flip
 
@@ -22,7 +24,7 @@ class Labels:
     """One label per image, soft or hard, and for clusters where they come from.
 
     Attributes:
-      labels: int32 [N], the (most probable) class.
+      labels: int32 [N], the (most probable) class; −1 of an image that is of no class (`repeat_labels`).
       num_classes: K.
       probs: float32 [N, K], rows sum to 1; None for hard labels.
       cohesion: float32 [K₀], mean cosine of each cluster's members to its centre; [0] for other sources.
@@ -122,3 +124,32 @@ def cluster_labels(
         )
     probs = scipy.special.softmax(cosine[:, kept] / temperature, axis=1)
     return Labels.soft(probs, cohesion=mean_cosine.astype(np.float32), kept=kept)
+
+
+def repeat_labels(descriptors: np.ndarray, threshold: float) -> Labels:
+    """One class for each picture that the model makes again and again: no training data, and no number of clusters.
+
+    Images whose descriptors have a cosine of `threshold` or more are repeats of each other, directly or by a chain.
+    A group of two or more is a class; every other image is of none, −1. What a model repeats it has likely memorized
+    (Carlini et al. 2023, section 4.2, who look for cliques of such images).
+
+    Args:
+      descriptors: unit rows, float32 [N, D], of the synthetic images.
+      threshold: cosine.
+
+    Raises:
+      ValueError: if there are fewer than 2 groups.
+    """
+    found = matches_above(descriptors, descriptors, threshold)
+    rows = np.repeat(np.arange(len(found)), [len(indices) for indices, _ in found])
+    columns = np.concatenate([indices for indices, _ in found])
+    graph = scipy.sparse.coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(found), len(found)))
+    _, group = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    repeated = np.bincount(group) >= 2
+    if repeated.sum() < 2:
+        raise ValueError(
+            f"labels.repeat {threshold} leaves {int(repeated.sum())} groups of repeated images among {len(found)}"
+            " synthetic ones; lower it, or raise synthesize.num_images"
+        )
+    numbers = np.where(repeated, np.cumsum(repeated) - 1, -1)
+    return Labels(numbers[group].astype(np.int32), int(repeated.sum()))

@@ -22,7 +22,7 @@ from side_jax.interop.state_dict import match_variables, to_torch
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
 from side_jax.target import predict
-from tests.golden.weights import make_weights
+from tests.golden.weights import away_from_kinks, make_weights
 
 GOLDEN = Path(__file__).parent
 BANDS = ((0.4, 0.5), (0.5, 0.6), (0.6, 1.0))
@@ -66,14 +66,17 @@ def ddim_states(target, x_t, num_steps):
     return np.asarray(_trajectory(x_t, target.params, process, steps, target.unet, kind, target.clip_x0)[1:])
 
 
-def student(seed):
-    """The student of tests/golden/student.py: same architecture, same weights."""
+def student(seed, channels=3, change=None):
+    """The student of tests/golden/student.py: same architecture, same weights; `change` edits them."""
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)
-    inputs = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    inputs = jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     variables = traverse_util.flatten_dict(jax.eval_shape(net.init, jax.random.key(0), *inputs))
     shapes = {path: leaf.shape for path, leaf in variables.items()}
     stored = {_torchvision_name(path): to_torch(path, np.empty(shape)).shape for path, shape in shapes.items()}
-    return Classifier(net, match_variables(make_weights(stored, seed), shapes, _torchvision_name, "student"))
+    tensors = make_weights(stored, seed)
+    if change:
+        change(tensors)
+    return Classifier(net, match_variables(tensors, shapes, _torchvision_name, "student"))
 
 
 def _torchvision_name(path):
@@ -88,6 +91,30 @@ def guided_noise(target, seed, x, t, labels, scale):
     gradient = functools.partial(classifier.gradient, labels=jnp.asarray(labels))
     guided = guide(target.denoise, gradient, target.schedule.process(), jnp.float32(scale))
     return jax.jit(classifier.log_prob)(x, t), jax.jit(guided)(x, t).eps
+
+
+def make_guide(target, name, given):
+    """The student or the exact guide of tests/golden/guided.py, from its inputs."""
+    if name == "exact":
+        return side_jax.exact_guide(target, given["set_images"], given["set_labels"])
+    change = functools.partial(away_from_kinks, margin=given["margin"], gain=given["gain"], fc_bias=given["fc_bias"])
+    return student(int(given["seed"]), 1, change)
+
+
+# One program for every λ of a guide and an order.
+@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "limit", "order"))
+def _guided(x_t, params, process, steps, classifier, labels, lam, unet, prediction_type, limit, order):
+    gradient = functools.partial(classifier.gradient, labels=labels)
+    denoise = functools.partial(predict, unet, params, process, prediction_type)
+    denoise = fold(denoise, order, limit, process, lambda denoise: guide(denoise, gradient, process, lam))
+    return trajectory(denoise, DDIM(), x_t, steps)
+
+
+def guided_states(target, classifier, x_t, labels, order, lam, num_steps):
+    """Every state of guided DDIM after x_t, as the sampler takes it: [S, N, H, W, C]."""
+    process, steps, kind = target.schedule.process(), target.schedule.steps(num_steps), target.schedule.prediction_type
+    given = x_t, target.params, process, steps, classifier, jnp.asarray(labels), jnp.float32(lam)
+    return np.asarray(_guided(*given, target.unet, kind, target.clip_x0, order)[1:])
 
 
 def train(options, x, y, start):

@@ -4,6 +4,7 @@ Keys are those of torchvision's ResNets; `time` is the module that each basic bl
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -49,13 +50,13 @@ class BasicBlock(nn.Module):
 
 
 class Student(nn.Module):
-    """(x_t [N, 3, H, W], t [N]) -> logits [N, CLASSES]."""
+    """(x_t [N, `channels`, H, W], t [N]) -> logits [N, CLASSES]."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
         linears = {"linear_1": nn.Linear(TIME, TIME), "linear_2": nn.Linear(TIME, TIME)}
         self.time_embedding = nn.ModuleDict(linears)
-        self.conv1, self.bn1 = nn.Conv2d(3, WIDTH, 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTH)
+        self.conv1, self.bn1 = nn.Conv2d(channels, WIDTH, 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTH)
         widths = [WIDTH, WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH]
         for stage in range(1, 5):
             block = BasicBlock(widths[stage - 1], widths[stage], 1 if stage == 1 else 2)
@@ -64,7 +65,7 @@ class Student(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         angles = t[:, None].float() * torch.exp(-math.log(10_000) * torch.arange(TIME // 2) / (TIME // 2))
-        emb = torch.cat([angles.cos(), angles.sin()], dim=1)
+        emb = torch.cat([angles.cos(), angles.sin()], dim=1).to(self.fc.weight)
         emb = self.time_embedding["linear_2"](functional.silu(self.time_embedding["linear_1"](emb)))
         h = functional.relu(self.bn1(self.conv1(x)))
         for stage in range(1, 5):
@@ -72,12 +73,15 @@ class Student(nn.Module):
         return self.fc(h.mean((2, 3)))
 
 
-def build(seed: int) -> Student:
-    """The student with the weights of that seed; batch statistics frozen."""
-    student = Student().eval()
+def build(seed: int, channels: int = 3, change: Callable[[dict[str, np.ndarray]], None] | None = None) -> Student:
+    """The student with the weights of that seed, edited by `change`; batch statistics frozen."""
+    student = Student(channels).eval()
     shapes = {key: tuple(value.shape) for key, value in student.state_dict().items() if value.ndim}
-    weights = {key: torch.from_numpy(value) for key, value in make_weights(shapes, seed).items()}
-    student.load_state_dict(weights, strict=False)  # but for num_batches_tracked
+    weights = make_weights(shapes, seed)
+    if change:
+        change(weights)
+    tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
+    student.load_state_dict(tensors, strict=False)  # but for num_batches_tracked
     return student
 
 

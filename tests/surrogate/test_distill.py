@@ -7,7 +7,8 @@ from side_jax.diffusion.process import Process
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
-from side_jax.surrogate.distill import agreement_by_noise, distill_loss, kl_divergence
+from side_jax.surrogate.distill import Known, agreement_by_noise, distill_loss, kl_divergence, undecided_density
+from side_jax.surrogate.exact import make_exact_guide
 
 
 def test_kl_by_hand():
@@ -137,3 +138,43 @@ def test_arrays_of_a_partial_are_arguments_of_the_program(student):
     assert agreement_by_noise(partial, *arguments) == agreement_by_noise(student.log_prob, *arguments)
     assert traced
     assert all(traced)
+
+
+def test_posterior_targets_are_the_exact_guides_and_no_others():
+    """With one image that has no competitor the posterior is its label at every t: both losses are the same."""
+    net = ResNet(ARCHITECTURES["resnet10_tiny"], 3, time_conditioned=True)
+    images = np.full((4, 8, 8, 1), 90, np.uint8)
+    probs = np.tile(np.array([[0.2, 0.5, 0.3]], np.float32), (4, 1))
+    process = Schedule().process()
+    variables = net.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1, jnp.int32))
+    state = {"batch_stats": variables["batch_stats"]}
+    loss = distill_loss(net, process, flip=False)
+    wrong = {"image": jnp.asarray(images), "target": jnp.asarray(probs[:, ::-1])}
+    right = {"image": jnp.asarray(images), "target": jnp.asarray(probs)}
+    arguments = variables["params"], state, jax.random.key(1)
+    known = Known(make_exact_guide(images, probs, process))
+    np.testing.assert_allclose(loss(*arguments, wrong, known)[0], loss(*arguments, right, None)[0], rtol=1e-4)
+    assert abs(float(loss(*arguments, wrong, None)[0] - loss(*arguments, right, None)[0])) > 1e-3
+
+
+def test_t_is_drawn_half_uniformly_and_half_where_the_exact_guide_is_undecided():
+    density = undecided_density({0: 1.0, 500: 0.5, 999: 0.0}, 1000)
+    assert density.sum() == pytest.approx(1, abs=1e-5)
+    assert density[0] == pytest.approx(0.0005)
+    assert density.argmax() == 500
+    np.testing.assert_allclose(undecided_density({0: 1.0, 999: 1.0}, 1000), 0.001)
+
+
+def test_density_decides_which_t_is_seen(monkeypatch):
+    """All its mass is on one t."""
+    net, seen = ResNet(ARCHITECTURES["resnet10_tiny"], 3, time_conditioned=True), []
+
+    def spy(net, variables, x, t, train, mutable):
+        seen.append(t)
+        return jnp.zeros((len(x), 3)), {}
+
+    monkeypatch.setattr(ResNet, "apply", spy)
+    batch = {"image": jnp.full((64, 8, 8, 1), 90, jnp.uint8), "target": jnp.zeros(64, jnp.int32)}
+    loss = distill_loss(net, Schedule().process(), flip=False)
+    loss({}, {}, jax.random.key(1), batch, Known(density=jax.nn.one_hot(417, 1000)))
+    np.testing.assert_array_equal(seen[0], 417)

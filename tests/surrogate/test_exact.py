@@ -86,6 +86,14 @@ def test_class_that_is_far_away_still_has_a_gradient():
     np.testing.assert_allclose(guide.gradient(x_t, jnp.array([0]), jnp.array([1])), expected, rtol=1e-4)
 
 
+def test_image_of_no_class_only_competes():
+    """p(c | x_t) = Σ_{i of c} w_i / Σ_i w_i: three images as near, one of them of no class."""
+    images = np.zeros((3, *SHAPE), np.uint8)
+    guide = make_exact_guide(images, np.array([0, -1, 1], np.int32), PROCESS, block=2)
+    found = guide.log_prob(jnp.full((1, *SHAPE), -1.0), jnp.array([500]))
+    np.testing.assert_allclose(np.exp(found), [[1 / 3, 1 / 3]], rtol=1e-5)
+
+
 def test_no_gradient_where_x_t_is_noise_alone():
     schedule = Schedule(rescale_betas_zero_snr=True, prediction_type="v_prediction")
     images, targets = made()
@@ -126,10 +134,10 @@ def target():
         (lambda x, y: (x.astype(np.float32), y), "images must be uint8"),
         (lambda x, y: (x[:, :2], y), r"got uint8 \[23, 2, 4, 1\]"),
         (lambda x, y: (x, y[:-1]), "23 images and 22 labels"),
-        (lambda x, y: (x, 2 * y), "rows that sum to 1"),
-        (lambda x, y: (x, y * np.nan), "rows that sum to 1"),
+        (lambda x, y: (x, 2 * y), "that sum to 1"),
+        (lambda x, y: (x, y * np.nan), "that sum to 1"),
         (lambda x, y: (x, np.where(np.arange(COUNT) % 5 == 2, 0, np.arange(COUNT) % 5)), "class 2 of 5 has no image"),
-        (lambda x, y: (x, np.arange(COUNT) - 1), "classes from 0"),
+        (lambda x, y: (x, np.arange(COUNT) - 2), "classes from 0"),
         (lambda x, y: (x, y @ np.diag([1, 1, 0, 1, 1]) / (1 - y[:, 2:3])), "class 2 of 5 has no image"),
     ],
 )

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, unique_labels
+from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, repeat_labels, unique_labels
 
 
 def unit(rows):
@@ -83,3 +83,17 @@ def test_teacher_labels_are_probabilities(image_set):
     logits = np.asarray(net.apply(variables, x))
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(labels.probs, expected, rtol=1e-4)
+
+
+def test_repeats_are_classes_and_everything_else_is_of_none():
+    """Rows 0, 2 and 4 form a chain: 0 and 4 are alike only through 2. Rows 1 and 5 are a pair, row 3 is alone."""
+    rows = unit(np.array([[1, 0, 0], [0, 0, 1], [1, 0.2, 0], [-1, 0, 0], [1, 0.4, 0], [0, 0.01, 1]]))
+    made = repeat_labels(rows, 0.975)
+    np.testing.assert_array_equal(made.labels, [0, 1, 0, -1, 0, 1])
+    assert made.num_classes == 2
+    assert made.probs is None
+
+
+def test_too_few_repeats_are_refused_with_the_field():
+    with pytest.raises(ValueError, match="labels.repeat 0.9 leaves 1 groups of repeated images among 3"):
+        repeat_labels(unit(np.array([[1, 0], [1, 0], [0, 1]])), 0.9)
