@@ -149,8 +149,13 @@ def test_touching_bands_are_fine():
     assert check_bands((("low", 0.4, 0.5), ("high", 0.5, 1.0))) is None
 
 
+SCALES = (0.0, 1.0, 5.0, 9.0)
+
+
 def options(**changes):
+    """A student with a teacher's labels, whatever the demo's own guide and λ are."""
     config = orl.get_config()
+    changes = {"classifier.guide": "time_dependent", "extract.scales": SCALES} | changes
     with config.ignore_type():
         config.update_from_flattened_dict(changes)
     return AuditOptions.from_config(config)

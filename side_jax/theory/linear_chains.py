@@ -83,7 +83,7 @@ def noise_injected(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, 
 
 
 def ddim(variances: Float[np.ndarray, " m"], alpha_bar: Float[np.ndarray, " S1"]) -> Chain:
-    """Deterministic DDIM with the Wiener denoiser (`linear_diffusion.wiener_eps`), on x_t − √ᾱ_t μ.
+    """Deterministic DDIM with the Wiener denoiser (`linear_diffusion.wiener_prediction`), on x_t − √ᾱ_t μ.
 
     Args:
       variances: λ, [m].
