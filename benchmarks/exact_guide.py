@@ -15,12 +15,10 @@ from side_jax.sampling import Sampler
 from side_jax.sharding import stage_key
 
 PAPER = UNet(
-    128,
-    3,
-    3,
-    (128, 128, 256, 256, 512, 512),
-    ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"),
-    ("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4,
+    sample_size=128,
+    block_out_channels=(128, 128, 256, 256, 512, 512),
+    down_block_types=("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "AttnUpBlock2D") + ("UpBlock2D",) * 4,
 )
 _CLASSES = 40
 

@@ -58,7 +58,8 @@ def _flops(setting: Setting, row: AuditOptions, scale: float, counted: _Counted)
     setting = dataclasses.replace(setting, options=alone)
     jobs = [*shared_jobs(setting), *method_jobs(setting, alone, "")]
     image = [job for job in jobs if job.stage == "extract"]
-    surrogate = [job for job in jobs if job.stage not in ("target", "extract")] if scale else []
+    made = [job for job in jobs if job.stage not in ("target", "extract") and not job.measurement]
+    surrogate = made if scale else []
     return _total(setting, surrogate, counted), _total(setting, image, counted) + match_flops(setting)
 
 

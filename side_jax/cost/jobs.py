@@ -74,7 +74,7 @@ class Setting:
 class Job:
     """A program: for how many images it is called, and how often for each; `batch` is the config's.
 
-    Without `limits`, the stage chooses a batch that is small beside its others.
+    Without `limits`, the stage chooses a batch that is small beside its others. A `measurement` looks at what was made.
     """
 
     stage: str
@@ -86,6 +86,7 @@ class Job:
     calls: int = 1
     precision: str = "default"
     limits: bool = True
+    measurement: bool = False
 
 
 def set_images(setting: Setting, row: AuditOptions) -> int:
@@ -287,4 +288,4 @@ def _agreement_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
     measured = -(-set_images(setting, row) // AGREEMENT_SHARE)
     what, key = f"agreement at {AGREEMENT_LEVELS} noise levels", f"agreement {programs.name_of(guide)}"
     lower = lambda size: programs.log_prob(guide, shape, size)  # noqa: E731
-    return Job(stage, what, measured, key, lower, AGREEMENT_BATCH, AGREEMENT_LEVELS, limits=False)
+    return Job(stage, what, measured, key, lower, AGREEMENT_BATCH, AGREEMENT_LEVELS, limits=False, measurement=True)

@@ -114,7 +114,10 @@ class Sampler:
         return self.ddim.step(eps - lam * (1 - a_t).sqrt() * g, t, x_t).prev_sample
 
     def consistent(self, x_t: Tensor, t: int, eps: Tensor, lam: float, g: Tensor) -> Tensor:
-        """guided-diffusion's `ddim_sample`: `p_mean_variance` with clip_denoised, `condition_score`, the step."""
+        """guided-diffusion's `ddim_sample`: `p_mean_variance` with clip_denoised, `condition_score`, the step.
+
+        Its own `SpacedDiffusion` (commit 22e0df8) gives the states of the golden file to 1.5e-5.
+        """
         a_t, a_prev = self.alpha_bars(t)
         pred_xstart = ((x_t - (1 - a_t).sqrt() * eps) / a_t.sqrt()).clamp(-1, 1)
         eps = (x_t / a_t.sqrt() - pred_xstart) / (1 / a_t - 1).sqrt()  # _predict_eps_from_xstart
