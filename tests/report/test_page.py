@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from side_jax.artifacts import plain
+from side_jax.evidence import intervals
 from side_jax.evidence.equal_compute import compare_at_equal_compute
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
@@ -56,10 +57,29 @@ def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_C
             "heldout_photos": real if heldout else None,
             "guided_against_random": compared,
             "method": "side",
+            "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "detect": None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
+
+
+def methods(by_scale, compared):
+    """What `stages.by_method` makes of it, without held-out scores."""
+
+    def row(scale, asked):
+        band = BANDS[-1]
+        train = {
+            "ams": intervals.proportion(by_scale[scale].hits(band))._asdict(),
+            "ums": intervals.unique_share(by_scale[scale].unique(band))._asdict(),
+        }
+        return {"scale": scale, "num_images": 40, "asked": asked, "train": train, "heldout": train}
+
+    half = {"value": 0.5, "low": 0.34, "high": 0.66}
+    return [
+        {"method": "random", "scales": [row(0.0, None)], "against_random": None},
+        {"method": "side", "scales": [row(5.0, half)], "against_random": compared},
+    ]
 
 
 FACTS = {
@@ -68,6 +88,7 @@ FACTS = {
         "target": {"source": "load", "path": "x"},
         "dataset": {"name": "orl", "path": "", "image_size": 8, "channels": 1, "heldout_path": ""},
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
+        "sampler": {"clip": "before_guide"},
         "seed": 0,
         "synthesize": {"num_images": 8},
         "classifier": {"arch": "resnet10_tiny", "guide": "time_dependent"},
@@ -79,7 +100,9 @@ FACTS = {
         "label": {"facts": {"source": "classifier", "targets": "soft", "num_images": 8, "num_classes": 4}},
         "distill": {
             "facts": {
+                "guide": "time_dependent",
                 "agreement": {"0": 1.0, "500": 0.5},
+                "ceiling": {"0": 1.0, "500": 0.8},
                 "agreement_images": 8,
                 "agreement_trained_on": False,
                 "num_classes": 4,
@@ -114,6 +137,21 @@ def test_page_names_the_descriptors_variant_hash_and_preprocessing():
     numbers = metrics(10) | {"descriptor": {"name": "sscd", **facts, "preprocessing": "small_edge_288"}}
     text = " ".join(page(numbers).split())
     assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 <code>0123456789ab</code>, small_edge_288; score" in text
+
+
+def test_page_says_when_x0_was_clipped_and_what_the_guide_was():
+    text = page(metrics(10))
+    assert "x̂₀ clipped: before guide" in text
+    assert "resnet10_tiny, time-dependent" in text
+    assert "exact guide: the ceiling" in text
+
+
+def test_page_has_every_method_by_scale_and_its_best_against_random():
+    text = page(metrics(10, guided_copies=20))
+    table = text[text.index("Every method by λ") : text.index("The best λ of each")]
+    assert re.findall(r"<tr><td>([^<]*)</td><td>(\d)</td>", table) == [("Random", "0"), ("SIDE", "5")]
+    assert "50.0 [34.0, 66.0]" in table
+    assert "2.0 times" in text[text.index("The best λ of each") : text.index("Scores by λ")]
 
 
 @pytest.mark.parametrize(
