@@ -28,6 +28,7 @@ from side_jax.sharding import place
 from side_jax.target import Target
 
 BLOCK = 8192  # images of the set at once
+Rows = tuple[jax.Array, ...]  # images, half_norms and labels of a block
 _NOTHING = -1e30  # the logarithm of 0, finite so that differences stay numbers
 
 
@@ -70,13 +71,13 @@ class ExactGuide:
         assert self.axis is None, "log_prob of a sharded set"
         x, scale, alpha = self._centred(x_t, t)
 
-        def one(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        def one(rows: Rows) -> jax.Array:
             log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
             total = jax.nn.logsumexp(log_w, axis=1, keepdims=True)
-            joint = jnp.concatenate([_by_class(log_w, rows[2], self.num_classes), total], axis=1)
-            return jnp.logaddexp(so_far, joint), None
+            return jnp.concatenate([_by_class(log_w, rows[2], self.num_classes), total], axis=1)
 
-        joint, _ = self._over_blocks(one, jnp.full((len(x), self.num_classes + 1), _NOTHING))
+        blocks = tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in self._rows)
+        joint = one(self._rows) if self._whole else jax.nn.logsumexp(lax.map(one, blocks), axis=0)
         return joint[:, :-1] - joint[:, -1:]
 
     def gradient(
@@ -87,25 +88,30 @@ class ExactGuide:
             x_t, t, labels = (lax.all_gather(rows, self.axis, tiled=True) for rows in (x_t, t, labels))
         x, scale, alpha = self._centred(x_t, t)
 
-        def log_weights(rows: tuple[jax.Array, ...]) -> jax.Array:
+        def log_weights(rows: Rows) -> jax.Array:
             """log w_i^c and log w_i, each up to a constant: [2, N, B]."""
             log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
             return jnp.stack([log_w + _log_of_class(rows[2], labels), log_w])
 
-        def total(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            return jnp.logaddexp(so_far, jax.nn.logsumexp(log_weights(rows), axis=2)), None
+        def difference(logs: jax.Array, normaliser: jax.Array, rows: Rows) -> jax.Array:
+            """Σ w^c x − Σ w x over a block."""
+            w_c, w = jnp.exp(logs - normaliser[:, :, None])
+            return _matmul(w_c - w, to_float(rows[0]) - self.centre[None])
 
-        normaliser, _ = self._over_blocks(total, jnp.full((2, len(x)), _NOTHING))
-        if self.axis is not None:
-            highest = lax.pmax(normaliser, self.axis)
-            normaliser = highest + jnp.log(lax.psum(jnp.exp(normaliser - highest), self.axis))
+        if self._whole:  # the weights are computed once
+            logs = log_weights(self._rows)
+            normaliser = self._merged(jax.nn.logsumexp(logs, axis=2))
+            moved = difference(logs, normaliser, self._rows)
+        else:
+            blocks = tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in self._rows)
+            sums = lax.map(lambda rows: jax.nn.logsumexp(log_weights(rows), axis=2), blocks)
+            normaliser = self._merged(jax.nn.logsumexp(sums, axis=0))
 
-        def mean(so_far: jax.Array, rows: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
-            w_c, w = jnp.exp(log_weights(rows) - normaliser[:, :, None])
-            return so_far + _matmul(w_c - w, to_float(rows[0]) - self.centre[None]), None
+            def add(so_far: jax.Array, rows: Rows) -> tuple[jax.Array, None]:
+                return so_far + difference(log_weights(rows), normaliser, rows), None
 
-        difference, _ = self._over_blocks(mean, jnp.zeros_like(x))  # Σ w^c x − Σ w x
-        g = scale * difference
+            moved, _ = lax.scan(add, jnp.zeros_like(x), blocks)
+        g = scale * moved
         if self.axis is not None:
             g = lax.psum_scatter(g, self.axis, tiled=True)
         return g.reshape(-1, *x_t.shape[1:])
@@ -115,11 +121,21 @@ class ExactGuide:
         alpha, sigma = (level.reshape(-1, 1) for level in self.process.at(t))
         return x_t.reshape(len(x_t), -1) - alpha * self.centre[None], alpha / sigma**2, alpha
 
-    def _over_blocks(self, function: Any, start: jax.Array) -> Any:
-        arrays = self.images, self.half_norms, self.labels
-        if len(self.images) == self.block:  # a scan would copy its one block
-            return function(start, arrays)
-        return lax.scan(function, start, tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in arrays))
+    @property
+    def _rows(self) -> Rows:
+        return self.images, self.half_norms, self.labels
+
+    @property
+    def _whole(self) -> bool:
+        """Is the set, or this device's share of it, one block?"""
+        return len(self.images) == self.block
+
+    def _merged(self, normaliser: jax.Array) -> jax.Array:
+        """Logarithms of sums over this device's share as those over the whole set."""
+        if self.axis is None:
+            return normaliser
+        highest = lax.pmax(normaliser, self.axis)
+        return highest + jnp.log(lax.psum(jnp.exp(normaliser - highest), self.axis))
 
 
 def _log_weights(

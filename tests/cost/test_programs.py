@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -49,7 +51,8 @@ def test_operations_per_image_are_those_counted_by_hand_and_little_more(batch):
 def test_guide_adds_its_forward_pass_and_its_input_gradient():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)
     alone = programs.classification(ResNet(ARCHITECTURES["resnet10_tiny"], 5), SHAPE, 2).count().flops
-    step, guided = (programs.sampling_step(UNET, SHAPE, 2, guide).count().flops for guide in (None, net))
+    guides = (None, programs.network_guide(net, SHAPE))
+    step, guided = (programs.sampling_step(UNET, SHAPE, 2, guide).count().flops for guide in guides)
     assert 1.7 * alone < guided - step < 3 * alone
 
 
@@ -75,3 +78,11 @@ def test_memory_of_another_batch_follows_from_one():
     few, many = (programs.sampling_step(UNET, SHAPE, batch).count() for batch in (16, 64))
     assert few.bytes_at(16) == few.bytes
     assert few.bytes_at(64) == pytest.approx(many.bytes, rel=0.1)
+
+
+def test_exact_guide_adds_two_products_with_its_set():
+    """x·x_i for the weights and their mean of x_i: 2 x 2·M·P operations an image, and little beside them."""
+    guide, pixels = programs.exact_guide(2_000, 5, False, 8_192, SHAPE), math.prod(SHAPE)
+    step, guided = (programs.sampling_step(UNET, SHAPE, 32, one).flops() for one in (None, guide))
+    assert guided - step >= 4 * 2_000 * pixels
+    assert guided - step <= 1.2 * 4 * 2_000 * pixels

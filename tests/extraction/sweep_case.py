@@ -10,6 +10,7 @@ from etils import epath
 
 from side_jax.arrays import ImageStore
 from side_jax.diffusion.schedule import Schedule
+from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.extraction.descriptors import load_descriptor
 from side_jax.extraction.parts import covered, scale_folder
 from side_jax.extraction.references import place_references
@@ -63,7 +64,7 @@ def make_sweep(folder, batch_size=8, sharded=False, save_images="none", threshol
     params = TinyUNet().lazy_init(jax.random.key(1), *shapes)["params"]
     guide = Classifier(TinyGuide(), TinyGuide().lazy_init(jax.random.key(2), *shapes))
     target = Target(TinyUNet(), params, Schedule())
-    sampler = Sampler(target, stage_key(0, "extract"), 3, 0.0, batch_size, guide, mesh)
+    sampler = Sampler(target, stage_key(0, "extract"), 3, DDIM(), batch_size, guide, mesh)
     images, embed = real_images(), load_descriptor("pixel")
     vectors, ids = embed(images), np.array([f"{i:03d}" for i in range(len(images))])
     sets = {"": np.arange(90), "paired_": np.arange(0, 90, 3)}
