@@ -184,8 +184,10 @@ def test_exact_methods_are_the_surrogate_its_bound_and_the_bounds_control():
     assert not rows["exact_train"].has_teacher and not rows["exact_heldout"].has_teacher
 
 
-def test_report_speaks_of_the_student_if_there_is_one_and_of_the_exact_guide_if_not():
-    assert next(iter(options(methods=("random", "side_exact", "side")).rows())) == "side"
+def test_report_speaks_of_the_exact_guide_if_there_is_one_and_of_the_student_if_not():
+    """So a student can be added to a finished audit."""
+    assert next(iter(options(methods=("random", "side", "side_exact")).rows())) == "side_exact"
+    assert next(iter(options(methods=("random", "ol_ti", "side")).rows())) == "side"
     assert next(iter(options(methods=("exact_train", "side_exact")).rows())) == "side_exact"
     assert next(iter(options(methods=("exact_train", "exact_heldout")).rows())) == "exact_train"
 

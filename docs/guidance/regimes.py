@@ -15,7 +15,10 @@ from side_jax.artifacts import read_json
 
 WORKDIRS = Path("runs/guidance")
 HELDOUT = {"few": 0.5, "many": 0.1}  # of 400 photos: 200 and 360 are trained on
-METHODS = ("random", "side", "side_exact", "side_repeats", "exact_train", "exact_heldout")
+METHODS = {
+    "few": ("random", "side_exact", "side_repeats"),
+    "many": ("random", "side_exact", "side_repeats", "side", "exact_train", "exact_heldout"),
+}
 _NAMES = {
     "random": "Random",
     "side": "SIDE, student",
@@ -41,12 +44,10 @@ def make(figures: Path, regime: str, num_images: int, target: str = "") -> dict[
     workdir = side_jax.run(config, WORKDIRS / regime)
     metrics = read_json(epath.Path(workdir) / "metrics.json")
     _draw(figures / f"guidance_{regime}.svg", metrics["methods"])
-    facts = read_json(epath.Path(workdir) / "classifier" / "manifest.json")["facts"]
     return {
         "num_images": num_images,
         "photos": metrics["images"],
         "methods": [group | {"name": _NAMES[group["method"]]} for group in metrics["methods"]],
-        "agreement": {name: facts[name] for name in ("agreement", "ceiling")},
         "unguided": metrics["scales"][0],
         "photos_by_images": _rarefaction(workdir, metrics),
     }
@@ -54,7 +55,7 @@ def make(figures: Path, regime: str, num_images: int, target: str = "") -> dict[
 
 def _config(regime: str, num_images: int, target: str) -> ConfigDict:
     config = orl.get_config()
-    config.methods = METHODS
+    config.methods = METHODS[regime]
     config.dataset.heldout_fraction = HELDOUT[regime]
     config.classifier.train.num_steps = 1_500
     config.classifier.learn = "posterior"

@@ -9,6 +9,7 @@ from PIL import Image
 
 TRAIN, HELDOUT, REAL = "#b2182b", "#2166ac", "#888888"
 _MANY = 12  # λ from which a curve has a ribbon in place of error bars
+_GUIDES = (TRAIN, HELDOUT, "#1b7837")
 _HISTOGRAMS = 6  # λ with a histogram, at most
 
 
@@ -119,11 +120,11 @@ def agreement_curve(curves: dict[str, dict[str, float]], num_classes: int) -> st
     """Share of images that a guide gives their label, by noise level, and chance.
 
     Args:
-      curves: name -> t -> share; the first is the guide of the audit.
+      curves: name -> t -> share.
       num_classes: K.
     """
     figure, (axis,) = new_axes(1, columns=1)
-    for (name, shares), color, style in zip(curves.items(), (TRAIN, HELDOUT), ("-", "--"), strict=False):
+    for (name, shares), color, style in zip(curves.items(), _GUIDES, ("-", "--", "-."), strict=False):
         t = [int(timestep) for timestep in shares]
         axis.plot(t, [100 * share for share in shares.values()], style, marker="o", color=color, label=name)
     axis.axhline(100 / num_classes, color=REAL, linestyle=":", label="chance")

@@ -49,12 +49,7 @@ def render(
       steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
     """
     distilled = facts["stages"].get("distill")
-    agreement = None
-    if distilled:
-        found, exact = distilled["facts"], distilled["facts"]["guide"] == "exact"
-        curves = {"exact guide" if exact else "this guide": found["agreement"]}
-        curves |= {} if exact else {"exact guide: the ceiling": found["ceiling"]}
-        agreement = figures.agreement_curve(curves, found["num_classes"])
+    agreement = figures.agreement_curve(_agreement(metrics), distilled["facts"]["num_classes"]) if distilled else None
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -85,6 +80,15 @@ def _inside(found: dict[str, Any], ranked: tuple[inside.Ranked | None, inside.Ra
     """What the section on the detect stage shows."""
     drawn = inside.figure(*ranked) if any(ranked) else None
     return {"sentences": inside.sentences(found), "figure": drawn, "names": inside.NAMES}
+
+
+def _agreement(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Name -> t -> share, of every guide with the main method's labels; the exact one among them is the ceiling."""
+    main = next(group for group in metrics["methods"] if group["method"] == metrics["method"])
+    alike = [group for group in metrics["methods"] if group["distill"] and group["labels"] == main["labels"]]
+    names = {group["method"]: "exact guide: the ceiling" for group in alike if group["guide"] == "exact"}
+    curves = {names.get(g["method"], method_name(g["method"])): g["distill"]["agreement"] for g in alike}
+    return curves if names else curves | {"exact guide: the ceiling": main["distill"]["ceiling"]}
 
 
 def scale_list(scales: list[float]) -> str:

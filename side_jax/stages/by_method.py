@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from side_jax.artifacts import MANIFEST, read_json
 from side_jax.evidence import intervals
 from side_jax.evidence.scores import Band, Nearest
 from side_jax.evidence.table import RANDOM
@@ -36,21 +37,31 @@ def by_method(audit: Audit, sweeps: Mapping[str, Mapping[float, Row]]) -> list[d
       sweeps: method -> λ -> its images; λ = 0 stands under the main one.
 
     Returns:
-      "method"; "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share of
-      images whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
+      "method"; "labels" and "guide", as in its options; "distill", what that stage said of the guide, or None;
+      "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share of images
+      whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
     """
     methods, band = audit.methods(), audit.options.extract.bands[-1]
     random = next((sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep), None)
     groups: list[dict[str, Any]] = []
     if random is not None:
-        groups.append({"method": RANDOM, "scales": [_row(0.0, random, band)], "against_random": None})
+        alone = {"method": RANDOM, "labels": None, "guide": "none", "distill": None}
+        groups.append(alone | {"scales": [_row(0.0, random, band)], "against_random": None})
     asked_for = [name for name in audit.options.methods if name != RANDOM]
     for name in asked_for or [name for name in sweeps if name != RANDOM]:
         guided = {scale: row for scale, row in sweeps[name].items() if scale > 0}
         nearest = {scale: row.train for scale, row in guided.items()}
         compared = against_random(methods[name], nearest, random.more if random else None)
-        group = {"method": name, "scales": [_row(scale, row, band) for scale, row in guided.items()]}
-        groups.append(group | {"against_random": compared[band[0]] if compared else None})
+        options, manifest = methods[name].options, methods[name].folder("classifier") / MANIFEST
+        group = {
+            "method": name,
+            "labels": options.labels.source,
+            "guide": options.classifier.guide,
+            "distill": read_json(manifest)["facts"] if manifest.exists() else None,
+            "scales": [_row(scale, row, band) for scale, row in guided.items()],
+            "against_random": compared[band[0]] if compared else None,
+        }
+        groups.append(group)
     return groups
 
 

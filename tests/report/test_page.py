@@ -64,6 +64,16 @@ def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_C
     )
 
 
+DISTILLED = {
+    "guide": "time_dependent",
+    "agreement": {"0": 1.0, "500": 0.5},
+    "ceiling": {"0": 1.0, "500": 0.8},
+    "agreement_images": 8,
+    "agreement_trained_on": False,
+    "num_classes": 4,
+}
+
+
 def methods(by_scale, compared):
     """What `stages.by_method` makes of it, without held-out scores."""
 
@@ -77,8 +87,10 @@ def methods(by_scale, compared):
 
     half = {"value": 0.5, "low": 0.34, "high": 0.66}
     return [
-        {"method": "random", "scales": [row(0.0, None)], "against_random": None},
-        {"method": "side", "scales": [row(5.0, half)], "against_random": compared},
+        {"method": "random", "labels": None, "guide": "none", "distill": None}
+        | {"scales": [row(0.0, None)], "against_random": None},
+        {"method": "side", "labels": "classifier", "guide": "time_dependent", "distill": DISTILLED}
+        | {"scales": [row(5.0, half)], "against_random": compared},
     ]
 
 
@@ -98,16 +110,7 @@ FACTS = {
     "stages": {
         "synthesize": {"facts": {"num_images": 8}},
         "label": {"facts": {"source": "classifier", "targets": "soft", "num_images": 8, "num_classes": 4}},
-        "distill": {
-            "facts": {
-                "guide": "time_dependent",
-                "agreement": {"0": 1.0, "500": 0.5},
-                "ceiling": {"0": 1.0, "500": 0.8},
-                "agreement_images": 8,
-                "agreement_trained_on": False,
-                "num_classes": 4,
-            }
-        },
+        "distill": {"facts": DISTILLED},
     },
 }
 
