@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from side_jax.batch_size import AUTO, CEILING, largest_batch
+from side_jax.cost import equal_compute
 from side_jax.cost.accelerators import ACCELERATORS
 from side_jax.cost.count import Cost, Need, audit_cost
 from side_jax.cost.disk import ID_CHARACTERS, bytes_written
@@ -38,6 +39,8 @@ def dry_run(config: Mapping[str, Any], utilisation: float = UTILISATION) -> str:
     unet, source = _architecture(options)
     setting = Setting(options, unet, jax.device_count(), _TRAINING_IMAGES)
     cost, written = audit_cost(setting), bytes_written(setting)
+    if more := equal_compute.work(setting):
+        cost.works.append(more)
     return "\n".join(
         [
             "Dry run: counted from compiled programs, nothing is run or written.",

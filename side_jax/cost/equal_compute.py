@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from side_jax.cost.count import match_flops
+from side_jax.cost.count import Work, match_flops
 from side_jax.cost.jobs import Job, Setting, method_jobs, shared_jobs
 from side_jax.options import AuditOptions
 
@@ -50,6 +50,20 @@ def random_images_at_equal_compute(setting: Setting, row: AuditOptions, num_imag
         "unguided_flops_per_image": unguided,
     }
     return random_images - num_images, facts
+
+
+def work(setting: Setting) -> Work | None:
+    """What `extract.equal_compute` adds to an audit: more images at λ = 0. None if it adds nothing."""
+    options = setting.options.extract
+    rows = [row for row in setting.methods().values() if row.classifier.guide != "none"]
+    if not options.equal_compute or 0.0 not in options.scales or not rows:
+        return None
+    extra, facts = max((random_images_at_equal_compute(setting, row, options.num_images) for row in rows), key=_extra)
+    return Work("extract", "unguided, for equal compute", extra, facts["unguided_flops_per_image"])
+
+
+def _extra(counted: tuple[int, dict[str, Any]]) -> int:
+    return counted[0]
 
 
 def _flops(setting: Setting, row: AuditOptions, scale: float, counted: _Counted) -> tuple[float, float]:

@@ -147,3 +147,24 @@ def test_memory_of_the_papers_sampler_is_compared_with_every_accelerator():
     verdicts = ["fits" if program.bytes <= one.memory else "no" for one in ACCELERATORS]
     assert line.split()[-len(ACCELERATORS) :] == verdicts
     assert 2**33 < program.bytes < 2**36  # 256 images of 128x128 with 128 channels of float32 are 2 GiB, several times
+
+
+def test_exact_guide_and_the_images_for_equal_compute_are_counted():
+    """Nothing is trained but the teacher; a guided step has the set's two products; Random gets images beside N."""
+    changes = {
+        "classifier.guide": "exact",
+        "classifier.arch": "resnet10_tiny",
+        "labels.source": "classifier",
+        "synthesize.num_images": 64,
+        "extract.scales": (0.0, 2.0),
+        "extract.num_images": 8,
+        "extract.equal_compute": True,
+    }
+    text = dry_run(config(**changes))
+    rows = [line for line in section(text, "Operations") if line.startswith(("distill", "extract"))]
+    assert not any("train" in row for row in rows)
+    (more,) = [row for row in rows if "for equal compute" in row]
+    assert int(more.split("compute")[1].split()[0].replace(",", "")) > 64  # the synthetic images alone, and a teacher
+    assert sum("guided, 50 steps" in row and "unguided" not in row for row in rows) == 1
+    without = dry_run(config(**changes | {"extract.equal_compute": False}))
+    assert "for equal compute" not in without
