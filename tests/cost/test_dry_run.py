@@ -149,6 +149,7 @@ def test_memory_of_the_papers_sampler_is_compared_with_every_accelerator():
     assert 2**33 < program.bytes < 2**36  # 256 images of 128x128 with 128 channels of float32 are 2 GiB, several times
 
 
+@pytest.mark.optax
 def test_exact_guide_and_the_images_for_equal_compute_are_counted():
     """Nothing is trained but the teacher; a guided step has the set's two products; Random gets images beside N."""
     changes = {
