@@ -1,5 +1,6 @@
 """Part: how many pixels are clipped at each t, and where a step pushes them in each order."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from side_jax.sharding import index_keys, stage_key
 from side_jax.target import Target
 
 _TARGET = Path(__file__).parents[2] / "assets" / "orl_target"
+_FEW = 1e-4  # share of clipped pixels below which their push is not given
 _ORDERS = {"before_guide": RED, "consistent": BLUE, "after_guide": GRAY, "none": GREEN}
 
 
-def make(figures: Path, num_images: int = 64, num_steps: int = 50, seed: int = 0) -> dict[str, Any]:
+def make(figures: Path, num_images: int = 64, num_steps: int = 50, seed: int = 0, lam: float = 4.0) -> dict[str, Any]:
     """Measures on unguided trajectories of the demo's target, draws, and returns the numbers.
 
-    The push of a step is Σ g Δx / Σ g² over pixels, Δx what guidance at λ = 1 adds to x_{t−1} and g the gradient of the
-    exact guide over the demo's training photos: above 0 it is towards the class.
+    Clipped pixels also on trajectories that are guided at λ = `lam`. The push of a step is Σ g Δx / Σ g² over pixels,
+    Δx what guidance at λ = 1 adds to x_{t−1} and g the gradient of the exact guide over the demo's training photos:
+    above 0 it is towards the class.
     """
     target = side_jax.load_target(_TARGET)
     images, labels = _photos(target)
@@ -60,12 +63,25 @@ def make(figures: Path, num_images: int = 64, num_steps: int = 50, seed: int = 0
                 found[f"{order}/{name}"] = jnp.where(chosen, push, 0).sum() / jnp.maximum(weight, 1e-30)
         return found
 
+    @functools.partial(jax.jit, static_argnames="order")
+    def guided_path(x: jax.Array, s: Steps, order: str) -> jax.Array:
+        gradient = functools.partial(exact.gradient, labels=asked)
+        denoise = fold(
+            target.denoise, order, limit, process, lambda one: guide(one, gradient, process, jnp.float32(lam))
+        )
+        return trajectory(denoise, DDIM(), x, s)
+
+    guided = {order: guided_path(path[0], steps, order) for order in ("before_guide", "after_guide")}
+    share = jax.jit(lambda x, t: (jnp.abs(target.denoise(x, jnp.full(len(x), t)).x0) > limit).mean())
     rows = []
     for i, t in enumerate(steps.t.t.tolist()):
         step = Steps(*(Level(level.t[i], level.alpha_bar[i]) for level in steps))
-        rows.append({"t": t} | {name: float(value) for name, value in measure(path[i], step).items()})
-    _draw(figures, rows)
-    return {"num_images": num_images, "num_steps": num_steps, "rows": rows}
+        row = {"t": t} | {name: float(value) for name, value in measure(path[i], step).items()}
+        rows.append(row | {f"guided/{order}": float(share(there[i], t)) for order, there in guided.items()})
+        if row["clipped"] < _FEW:
+            rows[-1] |= {f"{order}/clipped": None for order in _ORDERS}
+    _draw(figures, rows, lam)
+    return {"num_images": num_images, "num_steps": num_steps, "scale": lam, "rows": rows}
 
 
 def _photos(target: Target) -> tuple[np.ndarray, np.ndarray]:
@@ -76,19 +92,23 @@ def _photos(target: Target) -> tuple[np.ndarray, np.ndarray]:
     return photos.images[trained], photos.labels[trained].astype(np.int32)
 
 
-def _draw(figures: Path, rows: list[dict[str, Any]]) -> None:
+def _draw(figures: Path, rows: list[dict[str, Any]], lam: float) -> None:
     figure, (share, push) = panels(2, 2, 4.8)
     t = [row["t"] for row in rows]
-    share.plot(t, [100 * row["clipped"] for row in rows], color=RED)
-    share.set(xlabel="timestep t", ylabel="clipped pixels, %", ylim=(0, None), title="Unguided trajectories")
+    share.plot(t, [100 * row["clipped"] for row in rows], color="black", linestyle=":", label="unguided")
+    for order in ("before_guide", "after_guide"):
+        name = f"λ = {lam:g}, {order.replace('_', ' ')}"
+        share.plot(t, [100 * row[f"guided/{order}"] for row in rows], color=_ORDERS[order], label=name)
+    share.set(xlabel="timestep t", ylabel="clipped pixels, %", ylim=(0, None))
+    share.legend(fontsize=7)
     for order, color in _ORDERS.items():
         label = order.replace("_", " ")
-        push.plot(t, [row[f"{order}/clipped"] for row in rows], color=color, label=f"{label}, clipped pixels")
+        pushed = [row[f"{order}/clipped"] for row in rows]
+        push.plot(t, [np.nan if one is None else one for one in pushed], color=color, label=f"{label}, clipped pixels")
     push.plot(
         t, [row["before_guide/free"] for row in rows], color="black", linestyle=":", label="any order, free pixels"
     )
     push.axhline(0, color="black", linewidth=0.6)
     push.set(xlabel="timestep t", ylabel="push of a step along g, per λ", title="Above 0: towards the class")
-    push.set_yscale("symlog", linthresh=0.01)
     push.legend(fontsize=7)
     save(figure, figures / "guidance_push.svg")
