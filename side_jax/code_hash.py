@@ -19,7 +19,10 @@ _DESCRIPTORS = ("extraction.descriptors", "extraction.preprocessing", "interop.s
 DECIDING = {
     "target": ("diffusion", *_UNET, "sharding", "stages.target", "target", "training"),
     "synthesize": ("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.surrogate"),
-    "label": ("diffusion", *_RESNET, *_DESCRIPTORS, "sharding", "stages.surrogate", "surrogate.labels", "training"),
+    "label": (
+        *("diffusion", *_RESNET, *_DESCRIPTORS, "extraction.matching", "sharding", "stages.surrogate"),
+        *("surrogate.labels", "training"),
+    ),
     "distill": (
         *("diffusion", *_RESNET, "sharding", "training"),
         *("stages.distill", "stages.surrogate", "surrogate"),
@@ -27,7 +30,7 @@ DECIDING = {
     "extract": (
         *("diffusion", *_TARGET, *_RESNET, *_DESCRIPTORS, "precision", "sampling", "sharding"),
         *("evidence.metrics", "extraction", "stages.extract"),
-        *("surrogate.classifier", "surrogate.exact", "surrogate.guide", "surrogate.stored"),
+        *("surrogate.classifier", "surrogate.draw", "surrogate.exact", "surrogate.guide", "surrogate.stored"),
     ),
     "detect": (
         *("diffusion", *_TARGET, "precision", "sampling", "sharding", "stages.detect"),

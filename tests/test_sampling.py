@@ -14,9 +14,10 @@ import side_jax
 from side_jax import sampling
 from side_jax.diffusion.schedule import Schedule
 from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.sampling import Sampler, draw_balanced, draw_labels
+from side_jax.sampling import Sampler
 from side_jax.sharding import index_keys, stage_key
 from side_jax.surrogate.classifier import Classifier
+from side_jax.surrogate.draw import draw_balanced, draw_labels
 from side_jax.target import Target
 
 GOLDEN = Path(__file__).parent / "golden" / "plain"
