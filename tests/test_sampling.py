@@ -17,7 +17,7 @@ from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.sampling import Sampler
 from side_jax.sharding import index_keys, stage_key
 from side_jax.surrogate.classifier import Classifier
-from side_jax.surrogate.draw import draw_balanced, draw_labels
+from side_jax.surrogate.draw import CLASS_DRAW, draw_balanced, draw_labels
 from side_jax.target import Target
 
 GOLDEN = Path(__file__).parent / "golden" / "plain"
@@ -162,7 +162,7 @@ def test_noise_of_an_image_is_the_same_to_the_last_bit_in_any_batch(batch_size):
 
 def test_class_of_an_image_is_independent_of_its_label():
     keys = index_keys(jax.random.key(0), np.arange(900))
-    labels, classes = draw_labels(keys, 3), draw_labels(keys, 3, sampling._CLASS_DRAW)
+    labels, classes = draw_labels(keys, 3), draw_labels(keys, 3, CLASS_DRAW)
     pairs = np.bincount(np.asarray(3 * labels + classes), minlength=9)
     assert pairs.min() > 60  # 100 expected
 
