@@ -18,10 +18,15 @@ def local_mesh() -> Mesh:
 
 
 def place(tree: Any, spec: PartitionSpec, mesh: Mesh | None = None) -> Any:
-    """Host arrays, the same on every process of the mesh (default `data_mesh`), as arrays laid out by `spec`."""
+    """Host arrays, the same on every process of the mesh (default `data_mesh`), as arrays laid out by `spec`.
+
+    What is laid out so already stays as it is.
+    """
     sharding = NamedSharding(mesh or data_mesh(), spec)
 
     def put(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
         if isinstance(leaf, jax.Array) and sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
         array = np.asarray(leaf)
