@@ -175,6 +175,21 @@ def test_references_split_over_processes_give_the_answer_of_one(tmp_path, one):
     assert all(len(set(row)) == 200 for row in table["in_band"].to_pylist())
 
 
+def test_exact_guide_split_over_processes_gives_the_answer_of_one(tmp_path):
+    """Its set is shared out with the references: each process sums over its share for the images of both."""
+    options = "--config.classifier.guide=exact", "--config.extract.equal_compute=True"
+    tables = []
+    for count, more in ((1, ()), (2, ("--config.extract.references=sharded",))):
+        with Run(count, tmp_path / str(count), *options, *more) as run:
+            assert run.finish(timeout=900) == 0, run.log()
+        tables.append(results(tmp_path / str(count))[0])
+    alone, shared = tables
+    assert len(alone) > 24  # those for equal compute beside 12 of each λ
+    assert shared["label"].equals(alone["label"])
+    best = [np.array([scores[0] for scores in table["scores"].to_pylist()]) for table in tables]
+    np.testing.assert_allclose(*best, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("when", "killed"), [("target/checkpoints/2", 0), ("synthetic/spec.json", 1), ("extract/scale=00.00/part-*", 0)]
 )
