@@ -35,7 +35,10 @@ def _main(arguments: list[str]) -> int:
         for path in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
             if not os.path.exists(path):  # ml_collections would say that something failed to load, not what
                 raise ValueError(f"--config {path!r} does not exist")
-        flags.FLAGS(arguments)
+        try:
+            flags.FLAGS(arguments)
+        except KeyError as error:
+            raise ValueError(f"--config has no field {error}; configs/default.py has every field") from error
         if _STATUS.value and _WORKDIR.value is not None:
             print(status.describe(_WORKDIR.value))
             return 0

@@ -24,7 +24,7 @@ def run(*arguments):
         ((), "--config and --workdir are needed"),
         (("--config=configs/nowhere.py", "--workdir={}/run"), "configs/nowhere.py"),
         (("--config=configs/smoke.py", "--workdir={}/no/parent/run"), "its parent folder does not exist"),
-        (("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.lamda=3"), "lamda"),
+        (("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.lamda=3"), "has no field 'lamda'"),
         (
             ("--config=configs/smoke.py", "--workdir={}/run", "--config.extract.num_images=0"),
             "must be at least 1, got 0",
