@@ -38,7 +38,7 @@ def _main(arguments: list[str]) -> int:
         try:
             flags.FLAGS(arguments)
         except KeyError as error:
-            raise ValueError(f"--config has no field {error}; configs/default.py has every field") from error
+            raise ValueError(f"--config has no field {error.args[0]}; configs/default.py has every field") from error
         if _STATUS.value and _WORKDIR.value is not None:
             print(status.describe(_WORKDIR.value))
             return 0
