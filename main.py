@@ -37,8 +37,9 @@ def _main(arguments: list[str]) -> int:
                 raise ValueError(f"--config {path!r} does not exist")
         try:
             flags.FLAGS(arguments)
-        except KeyError as error:
-            raise ValueError(f"--config has no field {error.args[0]}; configs/default.py has every field") from error
+        except (AttributeError, KeyError) as error:
+            name = str(error).strip("\"'")
+            raise ValueError(f"--config has no field {name!r}; configs/default.py has every field") from error
         if _STATUS.value and _WORKDIR.value is not None:
             print(status.describe(_WORKDIR.value))
             return 0
