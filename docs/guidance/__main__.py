@@ -61,8 +61,7 @@ def main() -> int:
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
     numbers = read_json(stored)
     if missing := [name for name in PARTS if name not in numbers]:
-        print(f"no page yet: --only {' '.join(missing)} makes what it lacks")
-        return 0
+        print(f"--only {' '.join(missing)} makes what the page still lacks")
     PAGE.write_text(render(numbers), encoding="utf-8")
     print(PAGE)
     return 0
