@@ -44,8 +44,8 @@ def get_config() -> ConfigDict:
     config.labels.train.update(
         {"num_steps": 300, "batch_size": 40, "warmup_steps": 30, "flip": False, "checkpoint_every": 100}
     )
-    # Of pixels; methods=('side_repeats',) uses it. Chosen among 0.95 … 0.98 after seeing how many of the repeated synthetic
-    # images match training photos: the labels need no photo, this number did.
+    # Of pixels; methods=('side_repeats',) uses it. Chosen among 0.95 … 0.98 after seeing how many of the repeated
+    # synthetic images match training photos: the labels need no photo, this number did.
     config.labels.repeat = 0.97
     config.classifier.guide = "exact"  # a trained student, "time_dependent", finds less here (docs/guidance.md)
     config.classifier.arch = "resnet10_small"
