@@ -86,7 +86,7 @@ def _keep_exact(audit: Audit, images: np.ndarray, labels: Labels, process: Proce
     """Writes the labelled set; facts of it."""
     folder, source = audit.folder("classifier"), audit.options.labels.source
     try:
-        targets = check_labels(images, labels.targets, "classifier.guide='exact'")
+        targets = check_labels(images, labels.targets, "classifier.guide='exact'", labels.num_classes)
     except ValueError as error:
         raise AuditError(f"{error}, or make more synthesize.num_images, or use labels.targets='soft'") from error
     synthetic = source not in ("dataset", "heldout")

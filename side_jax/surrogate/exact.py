@@ -203,14 +203,17 @@ def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block
     return make_exact_guide(images, labels, target.schedule.process(), block)
 
 
-def check_labels(images: np.ndarray, labels: np.ndarray, what: str) -> np.ndarray:
-    """Labels as the guide keeps them: int32 [N] or float32 [N, K]. Raises `ValueError`, beginning with `what`."""
+def check_labels(images: np.ndarray, labels: np.ndarray, what: str, num_classes: int = 0) -> np.ndarray:
+    """Labels as the guide keeps them: int32 [N] or float32 [N, K]. Raises `ValueError`, beginning with `what`.
+
+    Each of `num_classes` needs an image; hard labels alone do not say that a last class is missing.
+    """
     if not len(images) or len(labels) != len(images):
         raise ValueError(f"{what}: {len(images)} images and {len(labels)} labels; give one label for each image")
     hard = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
     if hard:
         known = labels.min() >= -1 and labels.max() >= 0
-        present = np.bincount(labels[labels >= 0]) > 0
+        present = np.bincount(labels[labels >= 0], minlength=num_classes) > 0
     else:
         known = labels.ndim == 2 and bool(np.isfinite(labels).all()) and labels.min() >= 0
         known = known and bool(np.allclose(labels.sum(1), 1, atol=1e-3))

@@ -160,3 +160,10 @@ def test_labels_are_kept_as_int32_or_float32():
 
 def test_exact_guide_is_public():
     assert side_jax.exact_guide is exact_guide
+
+
+def test_last_class_without_an_image_is_refused_too():
+    """Hard labels 0 … 4 of 6 classes: without their number the sixth would be forgotten without a word."""
+    images, labels = made("hard")
+    with pytest.raises(ValueError, match="class 5 of 6 has no image"):
+        check_labels(images, labels, "x", 6)
