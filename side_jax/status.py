@@ -15,6 +15,7 @@ from side_jax.options import AuditOptions
 from side_jax.pipeline import STAGES, Stage
 from side_jax.splitting import Split
 from side_jax.stages.audit import Audit
+from side_jax.stages.extract import num_images
 from side_jax.training import TrainOptions
 
 _CHUNK = re.compile(r"(\d+)(\.0)+")  # of zarr: chunks are split along the first axis alone
@@ -93,15 +94,16 @@ def _label(audit: Audit) -> Iterator[str]:
 
 
 def _distill(audit: Audit) -> Iterator[str]:
-    if (audit.options.labels.source, audit.options.classifier.guide) != ("classifier", "time_independent"):
-        yield _trained(audit.folder("classifier"), audit.options.classifier.train)  # else it is the teacher itself
+    guide, source = audit.options.classifier.guide, audit.options.labels.source
+    if guide != "exact" and (source, guide) != ("classifier", "time_independent"):  # which is the teacher itself
+        yield _trained(audit.folder("classifier"), audit.options.classifier.train)
 
 
 def _extract(audit: Audit) -> Iterator[str]:
-    options = audit.options.extract
-    for scale in options.scales:
-        done = images_done(_names(scale_folder(audit.folder("extract"), scale)), options.num_images)
-        yield f"λ={scale:<6g} {done:,} of {options.num_images:,} images"
+    for scale in audit.options.extract.scales:
+        wanted = num_images(audit, scale)
+        done = images_done(_names(scale_folder(audit.folder("extract"), scale)), wanted)
+        yield f"λ={scale:<6g} {done:,} of {wanted:,} images"
 
 
 _PROGRESS = {"target": _target, "synthesize": _synthesize, "label": _label, "distill": _distill, "extract": _extract}

@@ -86,3 +86,30 @@ def test_status_says_who_is_at_work(tmp_path):
     assert status.at_work(root).startswith("the last run was killed: host ")
     (root / LOCK).write_text("{")
     assert status.at_work(root) == "lock.json is damaged; the next run replaces it"
+
+
+def begun(root, **changes):
+    """A workdir of the smoke audit with so many stages begun and none complete."""
+    config = smoke.get_config()
+    config.update_from_flattened_dict(changes)
+    config = config.to_dict()
+    known = {"config": plain(config), "config_hash": fingerprint(config), "versions": {"side_jax": "0"}}
+    write_json(root / "config.json", known)
+    for folder in ("classifier", "extract"):
+        write_json(root / folder / "spec.json", {})
+    return root
+
+
+def test_random_images_for_equal_compute_are_part_of_what_is_to_be_done(tmp_path):
+    root = begun(epath.Path(tmp_path), **{"extract.equal_compute": True, "extract.scales": (0.0, 2.0)})
+    write_json(root / "extract" / "equal_compute.json", [{"random_images": 70}, {"random_images": 90}])
+    lines = [line.strip() for line in status.describe(root).splitlines()]
+    assert "λ=0      0 of 90 images" in lines
+    assert f"λ=2      0 of {smoke.get_config().extract.num_images} images" in lines
+
+
+@pytest.mark.parametrize(("guide", "trains"), [("exact", False), ("time_dependent", True)])
+def test_only_a_guide_that_is_trained_has_steps(tmp_path, guide, trains):
+    root = begun(epath.Path(tmp_path), **{"classifier.guide": guide})
+    distill = status.describe(root).split("distill", 1)[1].split("extract", 1)[0]
+    assert ("steps" in distill) == trains

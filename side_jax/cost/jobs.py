@@ -16,7 +16,8 @@ from side_jax.models.unet import UNet
 from side_jax.options import AuditOptions
 from side_jax.representation.membership import Attack
 from side_jax.representation.steering import steered_steps
-from side_jax.surrogate.distill import AGREEMENT_BATCH, AGREEMENT_LEVELS, AGREEMENT_SHARE, distill_loss
+from side_jax.surrogate.distill import AGREEMENT_BATCH, AGREEMENT_LEVELS, AGREEMENT_SHARE, Known, distill_loss
+from side_jax.surrogate.exact import ExactGuide
 from side_jax.surrogate.guide import Guide
 from side_jax.surrogate.labels import teacher_loss
 from side_jax.target import target_loss
@@ -122,6 +123,11 @@ def guide_of(setting: Setting, row: AuditOptions) -> Guide:
     """The guide, without numbers."""
     if row.classifier.guide != "exact":
         return programs.network_guide(guide_net(row, setting.num_classes), setting.shape)
+    return _exact_guide(setting, row)
+
+
+def _exact_guide(setting: Setting, row: AuditOptions) -> ExactGuide:
+    """That of the labelled images, which a student can at best become."""
     size, classes = set_images(setting, row), _num_classes(row, setting.num_classes)
     return programs.exact_guide(size, classes, soft(row), row.classifier.block, setting.shape)
 
@@ -174,10 +180,7 @@ def method_jobs(setting: Setting, row: AuditOptions, method: str) -> Iterator[Jo
     """Labels, guide and sweep of one method."""
     if row.classifier.guide != "none":
         yield from _label_jobs(setting, row, "label" + method)
-        trained = row.classifier.guide != "exact"
-        if trained and not (row.labels.source == "classifier" and row.classifier.guide == "time_independent"):
-            yield _distill_job(setting, row, "distill" + method)
-        yield _agreement_job(setting, row, "distill" + method)
+        yield from _distill_jobs(setting, row, "distill" + method)
     extract, stage = row.extract, "extract" + method
     unguided = sum(scale == 0 for scale in extract.scales) * extract.num_images
     guided = len(extract.scales) * extract.num_images - unguided
@@ -263,7 +266,20 @@ def _label_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job
         yield Job(stage, f"{name} descriptor", count, name, lower, _LABEL_BATCH, 1, "float32", limits=False)
 
 
-def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
+def _distill_jobs(setting: Setting, row: AuditOptions, stage: str) -> Iterator[Job]:
+    """The guide, the exact guide beside it, and the agreement of both."""
+    exact, options = _exact_guide(setting, row), row.classifier
+    # Of the exact guide, a measurement too unless the student's timesteps are drawn by it.
+    ceiling = _agreement_job(setting, row, stage, exact)
+    yield dataclasses.replace(ceiling, limits=True, measurement=options.timesteps == "uniform")
+    if options.guide == "exact":
+        return
+    if not (row.labels.source == "classifier" and options.guide == "time_independent"):
+        yield _distill_job(setting, row, stage, Known(exact) if options.learn == "posterior" else None)
+    yield _agreement_job(setting, row, stage, guide_of(setting, row))
+
+
+def _distill_job(setting: Setting, row: AuditOptions, stage: str, known: Known | None) -> Job:
     net, train, shape = guide_net(row, setting.num_classes), row.classifier.train, setting.shape
     probabilities, process = soft(row), Schedule().process()  # no count depends on its values
 
@@ -274,18 +290,18 @@ def _distill_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
             distill_loss(net, process, train.flip),
             train,
             {"image": _images(shape, size), "target": target},
+            known,
         )
 
-    images = train.num_steps * train.batch_size
-    return Job(
-        stage, f"train, {train.num_steps:,} steps", images, f"student {net} {probabilities}", lower, train.batch_size
-    )
+    images, key = train.num_steps * train.batch_size, f"student {net} {probabilities}"
+    key += programs.name_of(known.posterior) if known else ""
+    return Job(stage, f"train, {train.num_steps:,} steps", images, key, lower, train.batch_size)
 
 
-def _agreement_job(setting: Setting, row: AuditOptions, stage: str) -> Job:
-    """Forward passes of the guide on one in `AGREEMENT_SHARE` of the labelled images."""
-    guide, shape = guide_of(setting, row), setting.shape
+def _agreement_job(setting: Setting, row: AuditOptions, stage: str, guide: Guide) -> Job:
+    """Forward passes of a guide on one in `AGREEMENT_SHARE` of the labelled images."""
     measured = -(-set_images(setting, row) // AGREEMENT_SHARE)
-    what, key = f"agreement at {AGREEMENT_LEVELS} noise levels", f"agreement {programs.name_of(guide)}"
-    lower = lambda size: programs.log_prob(guide, shape, size)  # noqa: E731
+    of = "of the exact guide " if isinstance(guide, ExactGuide) else ""
+    what, key = f"agreement {of}at {AGREEMENT_LEVELS} noise levels", f"agreement {programs.name_of(guide)}"
+    lower = lambda size: programs.log_prob(guide, setting.shape, size)  # noqa: E731
     return Job(stage, what, measured, key, lower, AGREEMENT_BATCH, AGREEMENT_LEVELS, limits=False, measurement=True)

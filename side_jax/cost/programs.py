@@ -201,11 +201,14 @@ def classification(net: ResNet, shape: Shape, batch: int) -> Lowered:
     return Lowered(lowered, batch, tree_bytes(variables))
 
 
-def training_step(variables: Any, loss_fn: LossFn, options: TrainOptions, batch: dict[str, Any]) -> Lowered:
-    """Loss, gradient, optimizer and average for a batch of abstract arrays."""
+def training_step(
+    variables: Any, loss_fn: LossFn, options: TrainOptions, batch: dict[str, Any], frozen: Any = None
+) -> Lowered:
+    """Loss, gradient, optimizer and average for a batch of abstract arrays; `frozen` as of `fit`."""
     state = jax.eval_shape(lambda v: init_state(v, options), variables)
     key = jax.eval_shape(lambda: jax.random.key(0))
     asked = abstract((1,), jnp.int32)
-    lowered = _train_step.lower(state, key, batch, None, asked, loss_fn=loss_fn, options=options)
+    lowered = _train_step.lower(state, key, batch, frozen, asked, loss_fn=loss_fn, options=options)
     size = next(iter(batch.values())).shape[0]
-    return Lowered(lowered, size, tree_bytes(state) + tree_bytes(variables["params"]))  # the gradient too
+    fixed = tree_bytes(state) + tree_bytes(variables["params"]) + tree_bytes(frozen)  # the gradient too
+    return Lowered(lowered, size, fixed)

@@ -59,6 +59,7 @@ def test_images_of_the_papers_sweep():
         ("synthesize", "unguided, 50 steps", 50_000, 50),
         ("label", "train teacher, 10,000 steps", 640_000, 1),
         ("label", "label", 50_000, 1),
+        ("distill", "agreement of the exact guide at 10 noise levels", 5_000, 10),
         ("distill", "train, 50,000 steps", 3_200_000, 1),
         ("distill", "agreement at 10 noise levels", 5_000, 10),
         ("extract", "unguided, 50 steps", 50_000, 50),
@@ -84,9 +85,9 @@ def test_steered_images_and_their_direction_are_counted():
 def test_methods_share_target_and_synthetic_images_and_each_has_its_sweep():
     stages = [stage for stage, *_ in jobs(setting(methods=("random", "side", "ol_ti")))]
     assert stages == (
-        ["target", "synthesize", "label (side)", "label (side)", "distill (side)", "distill (side)"]
+        ["target", "synthesize", "label (side)", "label (side)", *3 * ["distill (side)"]]
         + 3 * ["extract (side)"]
-        + 2 * ["distill (ol_ti)"]
+        + 3 * ["distill (ol_ti)"]
         + 2 * ["extract (ol_ti)"]
     )
 
@@ -123,6 +124,24 @@ def test_agreement_of_the_guide_is_a_forward_pass_at_every_noise_level(guide):
     forward = jax.jit(net.apply).lower(variables, x, times).compile().cost_analysis()["flops"] / 256
     assert (work.stage, work.images) == ("distill", 3)
     assert work.flops == pytest.approx(10 * forward, rel=0.02)
+
+
+@pytest.mark.optax
+def test_ceiling_of_a_student_needs_memory_and_what_it_learns_of_it_operations():
+    """A look at the exact guide is a dot product with each of 1,000 images; a student also takes its exponential."""
+
+    def distill(**changes):
+        cost = audit_cost(setting(**{"synthesize.num_images": 1_000, **changes}))
+        works = {work.what.split(",")[0]: work for work in cost.works if work.stage == "distill"}
+        return works["train"].flops, works["agreement of the exact guide at 10 noise levels"]
+
+    labels, ceiling = distill()
+    posterior, _ = distill(**{"classifier.learn": "posterior"})
+    look = ceiling.flops / 10
+    assert look == pytest.approx(2 * 1_000 * 16 * 16, rel=0.5)
+    assert look < posterior - labels < 1.5 * look
+    exact = audit_cost(setting(**{"classifier.guide": "exact"}))
+    assert "distill" in {need.stage for need in exact.needs}
 
 
 def test_match_is_counted_by_hand():
