@@ -16,22 +16,25 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from docs.guidance import push, regimes
+from docs.guidance import draws, push, regimes, student
 from side_jax.artifacts import plain, read_json, write_json
 from side_jax.report.wording import interval, p_value, percent, times
 
 HERE = Path(__file__).parent
 PAGE, FIGURES, NUMBERS = HERE.parent / "guidance.md", HERE.parent / "figures", HERE / "numbers.json"
-PARTS = ("push", "few", "many")
+PARTS = ("push", "student", "draws", *regimes.REGIMES)
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
     """Name -> what makes it."""
-    few, many = (
-        functools.partial(regimes.make, FIGURES, name, arguments.num_images, target)
-        for name, target in (("few", ""), ("many", arguments.target))
-    )
-    return dict(zip(PARTS, (functools.partial(push.make, FIGURES), few, many), strict=True))
+    regime = functools.partial(regimes.make, FIGURES, num_images=arguments.num_images)
+    return {
+        "push": functools.partial(push.make, FIGURES),
+        "student": functools.partial(student.make, FIGURES),
+        "draws": draws.make,
+        **{name: functools.partial(regime, name) for name in regimes.REGIMES},
+        "many": functools.partial(regime, "many", target=arguments.target),
+    }
 
 
 def render(numbers: dict[str, Any]) -> str:

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import side_jax
+from docs.guidance.setting import training_photos
 from docs.theory.plotting import BLUE, GRAY, GREEN, RED, panels, save
 from side_jax.diffusion.process import Level, Steps
 from side_jax.diffusion.sample import initial_noise, trajectory
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import clip, fold, guide
 from side_jax.sharding import index_keys, stage_key
-from side_jax.target import Target
 
 _TARGET = Path(__file__).parents[2] / "assets" / "orl_target"
 _FEW = 1e-4  # share of clipped pixels below which their push is not given
@@ -30,8 +30,8 @@ def make(figures: Path, num_images: int = 64, num_steps: int = 50, seed: int = 0
     above 0 it is towards the class.
     """
     target = side_jax.load_target(_TARGET)
-    images, labels = _photos(target)
-    exact = side_jax.exact_guide(target, images, labels)
+    photos = training_photos(target)
+    exact = side_jax.exact_guide(target, photos.images, photos.labels)
     keys = index_keys(stage_key(seed, "extract"), np.arange(num_images))
     asked = jnp.asarray(np.random.default_rng(seed).integers(0, exact.num_classes, num_images, np.int32))
     steps, process = target.schedule.steps(num_steps), target.schedule.process()
@@ -82,14 +82,6 @@ def make(figures: Path, num_images: int = 64, num_steps: int = 50, seed: int = 0
             rows[-1] |= {f"{order}/clipped": None for order in _ORDERS}
     _draw(figures, rows, lam)
     return {"num_images": num_images, "num_steps": num_steps, "scale": lam, "rows": rows}
-
-
-def _photos(target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """The demo's training photos and their people."""
-    size, _, channels = target.image_shape
-    photos = side_jax.load_images("orl", None, image_size=size, channels=channels)
-    trained = np.isin(photos.ids, target.facts["training_ids"])
-    return photos.images[trained], photos.labels[trained].astype(np.int32)
 
 
 def _draw(figures: Path, rows: list[dict[str, Any]], lam: float) -> None:
