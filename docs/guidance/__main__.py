@@ -16,13 +16,13 @@ from typing import Any
 import jinja2
 from etils import epath
 
-from docs.guidance import draws, push, regimes, student
-from side_jax.artifacts import plain, read_json, write_json
+from docs.guidance import direction, draws, push, regimes, student
 from side_jax.report.wording import interval, p_value, percent, times
+from side_jax.runtime.files import plain, read_json, write_json
 
 HERE = Path(__file__).parent
 PAGE, FIGURES, NUMBERS = HERE.parent / "guidance.md", HERE.parent / "figures", HERE / "numbers.json"
-PARTS = ("push", "student", "draws", *regimes.REGIMES)
+PARTS = ("push", "student", "draws", "direction", *regimes.REGIMES)
 
 
 def parts(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -32,6 +32,7 @@ def parts(arguments: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any
         "push": functools.partial(push.make, FIGURES),
         "student": functools.partial(student.make, FIGURES),
         "draws": draws.make,
+        "direction": direction.make,
         **{name: functools.partial(regime, name) for name in regimes.REGIMES},
         "many": functools.partial(regime, "many", target=arguments.target),
     }

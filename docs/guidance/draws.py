@@ -15,12 +15,14 @@ import numpy as np
 from docs.guidance import setting
 from docs.guidance.regimes import config_of
 from docs.guidance.setting import Setting
-from side_jax.representation.membership import Attack
-from side_jax.representation.probe import Probe
-from side_jax.sampling import Sampler
-from side_jax.sharding import stage_key
-from side_jax.surrogate.exact import ExactGuide, check_labels, make_exact_guide
+from docs.guidance.wrapped import Wrapped
+from side_jax.inside.membership import Attack
+from side_jax.inside.probe import IndexedImages, Probe
+from side_jax.matching.search import repeats_above
+from side_jax.runtime.sharding import stage_key
+from side_jax.surrogate.exact import check_labels, make_exact_guide
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, repeat_labels, unique_labels
+from side_jax.targets.sampling import Sampler, Sampling
 
 FIRST_INDEX = 10_000  # the audits look at images 0 … some thousand
 HIT = 0.98
@@ -29,29 +31,15 @@ _LOSS_TIMESTEPS, _LOSS_DRAWS = (50, 100, 200, 300), 3  # those of the membership
 
 
 @flax.struct.dataclass
-class Window:
+class Window(Wrapped):
     """A guide that is asked only while low ≤ t < high."""
 
-    guide: ExactGuide
-    low: int = flax.struct.field(pytree_node=False)
-    high: int = flax.struct.field(pytree_node=False)
-
-    @property
-    def num_classes(self) -> int:
-        return self.guide.num_classes
-
-    def log_prob(self, x_t: jax.Array, t: jax.Array) -> jax.Array:
-        return self.guide.log_prob(x_t, t)
+    low: int = flax.struct.field(pytree_node=False, default=0)
+    high: int = flax.struct.field(pytree_node=False, default=1000)
 
     def gradient(self, x_t: jax.Array, t: jax.Array, labels: jax.Array) -> jax.Array:
         inside = ((t >= self.low) & (t < self.high))[:, None, None, None]
-        return jnp.where(inside, self.guide.gradient(x_t, t, labels), 0)
-
-    def in_dtype(self, dtype: Any) -> "Window":
-        return dataclasses.replace(self, guide=self.guide.in_dtype(dtype))
-
-    def layout(self) -> "Window":
-        return dataclasses.replace(self, guide=self.guide.layout())
+        return jnp.where(inside, super().gradient(x_t, t, labels), 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +122,9 @@ def _images(known: Setting, draw: Draw, num_images: int) -> np.ndarray:
         labels = check_labels(images, _labels(known, images, draw.classes).targets, draw.classes)
         guide = make_exact_guide(images, labels, known.target.schedule.process())
         guide = guide if draw.window == (0, 1000) else Window(guide, *draw.window)
-    sampler = Sampler(known.target, stage_key(0, "extract"), 50, guide=guide, draw=draw.draw)
+    sampler = Sampler(
+        known.target, stage_key(0, "extract"), Sampling(50, draw=draw.draw, batch_size=min(64, num_images)), guide
+    )
     indices = np.arange(FIRST_INDEX, FIRST_INDEX + num_images)
     made = np.empty((num_images, *known.target.image_shape), np.uint8)
     for place, lam in enumerate(draw.scales):
@@ -150,7 +140,7 @@ def _labels(known: Setting, images: np.ndarray, classes: str) -> Labels:
     if kind == "clusters":
         return cluster_labels(setting.describe(images), int(value), 0.5, 0)
     if kind == "repeats":
-        return repeat_labels(setting.describe(images), float(value))
+        return repeat_labels(repeats_above(setting.describe(images), float(value)), float(value))
     if kind == "single":
         return unique_labels(len(images))
     return _surest(known, images, int(value))
@@ -172,7 +162,7 @@ def _surest(known: Setting, images: np.ndarray, count: int, same: float = 0.97) 
 
 
 def _scores(probe: Probe, images: np.ndarray, t: int) -> np.ndarray:
-    draws = [probe(images, np.arange(len(images)), t, draw)["score"] for draw in range(_LOSS_DRAWS)]
+    draws = [probe(IndexedImages(images, np.arange(len(images))), t, draw)["score"] for draw in range(_LOSS_DRAWS)]
     return np.mean(draws, axis=0)
 
 

@@ -15,7 +15,7 @@ from side_jax.diffusion.process import Level, Steps
 from side_jax.diffusion.sample import initial_noise, trajectory
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import clip, fold, guide
-from side_jax.sharding import index_keys, stage_key
+from side_jax.runtime.sharding import index_keys, stage_key
 
 _TARGET = Path(__file__).parents[2] / "assets" / "orl_target"
 _FEW = 1e-4  # share of clipped pixels below which their push is not given

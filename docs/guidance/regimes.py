@@ -12,8 +12,8 @@ import side_jax
 from configs import orl
 from docs.guidance.setting import WORKDIRS, describe, training_photos
 from docs.theory.plotting import BLUE, GRAY, GREEN, ORANGE, RED, panels, save
-from side_jax.arrays import load_array
-from side_jax.artifacts import read_json
+from side_jax.runtime.arrays import load_array
+from side_jax.runtime.files import read_json
 from side_jax.surrogate.stored import SYNTHETIC
 
 
@@ -39,17 +39,26 @@ REGIMES = {
     "few": Regime(("random", "side_exact", "side_repeats")),
     "trained": Regime(("random", "side"), scales=(0.0, 2.0, 4.0), equal_compute=False),
     "wide": Regime(("random", "side_repeats"), scales=(0.0, 2.0, 4.0), synthetic=3_072),
+    "control": Regime(("random", "ol_ti", "exact_heldout"), scales=(0.0, 1.0, 4.0), equal_compute=False),
     "many": Regime(("random", "side_exact", "side_repeats", "side", "exact_train", "exact_heldout"), heldout=0.1),
 }
 _NAMES = {
     "random": "Random",
+    "ol_ti": "OL-TI",
     "side": "SIDE, student",
     "side_exact": "SIDE, exact",
     "side_repeats": "SIDE, exact, repeats",
     "exact_train": "bound: exact, training photos",
     "exact_heldout": "control: exact, held-out photos",
 }
-_COLORS = {"side": ORANGE, "side_exact": RED, "side_repeats": GREEN, "exact_train": BLUE, "exact_heldout": GRAY}
+_COLORS = {
+    "ol_ti": ORANGE,
+    "side": ORANGE,
+    "side_exact": RED,
+    "side_repeats": GREEN,
+    "exact_train": BLUE,
+    "exact_heldout": GRAY,
+}
 
 
 def make(figures: Path, regime: str, num_images: int, target: str = "") -> dict[str, Any]:
@@ -130,7 +139,8 @@ def _rarefaction(found: dict[str, tuple[float, _Found]]) -> dict[str, Any]:
     curves: dict[str, Any] = {}
     for name, (lam, one) in found.items():
         counts = np.unique(np.linspace(0, len(one.hit), 9).astype(int))[1:]
-        curves[name] = {"scale": lam, "images": counts, "photos": [len(one.photos(n)) for n in counts]}
+        hits, photos = [one.hit[:n].sum() for n in counts], [len(one.photos(n)) for n in counts]
+        curves[name] = {"scale": lam, "images": counts, "hits": hits, "photos": photos}
     return curves
 
 
@@ -138,16 +148,19 @@ def _together(
     workdir: epath.Path, metrics: dict[str, Any], found: dict[str, tuple[float, _Found]]
 ) -> dict[str, dict[str, int]]:
     """Different photos among a method's synthetic images, its guided ones, and both; and Random's at equal compute."""
+    compared = [group for group in metrics["methods"] if group["against_random"]]
+    compared = [group for group in compared if group["against_random"]["equal_compute"]]
+    if not compared:
+        return {}
     photos = training_photos(side_jax.load_target(workdir))
     scores = describe(load_array(workdir / SYNTHETIC)) @ describe(photos.images).T
     synthetic = _Found(np.array(photos.ids)[scores.argmax(1)], scores.max(1) >= metrics["bands"][-1][1]).photos()
     counts = {}
-    for group in metrics["methods"]:
-        if group["against_random"] and (equal := group["against_random"]["equal_compute"]):
-            guided, images = found[group["method"]][1].photos(), equal["cost"]["random_images"]
-            random = found["random"][1].photos(images)
-            counts[group["method"]] = {"synthetic": len(synthetic), "guided": len(guided)}
-            counts[group["method"]] |= {"both": len(synthetic | guided), "random": len(random), "random_images": images}
+    for group in compared:
+        images = group["against_random"]["equal_compute"]["cost"]["random_images"]
+        guided, random = found[group["method"]][1].photos(), found["random"][1].photos(images)
+        counts[group["method"]] = {"synthetic": len(synthetic), "guided": len(guided)}
+        counts[group["method"]] |= {"both": len(synthetic | guided), "random": len(random), "random_images": images}
     return counts
 
 

@@ -8,15 +8,15 @@ from etils import epath
 from ml_collections import ConfigDict
 
 import side_jax
-from side_jax.arrays import load_array
-from side_jax.extraction.descriptors import load_descriptor
-from side_jax.images import ImageSet
-from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.sampling import Sampler
-from side_jax.sharding import stage_key
+from side_jax.data.images import ImageSet
+from side_jax.matching.descriptors import load_descriptor
+from side_jax.runtime.arrays import load_array
+from side_jax.runtime.sharding import stage_key
 from side_jax.surrogate.classifier import Classifier, load_variables
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.stored import SYNTHETIC
-from side_jax.target import Target
+from side_jax.targets.sampling import Sampler, Sampling
+from side_jax.targets.target import Target
 
 WORKDIRS = Path("runs/guidance")
 _TARGET = Path(__file__).parents[2] / "assets" / "orl_target"
@@ -66,7 +66,7 @@ def _synthetic(config: ConfigDict, target: Target, workdir: epath.Path, count: i
     if count <= len(made):
         return made[:count]
     if not more.exists():
-        sampler = Sampler(target, stage_key(config.seed, "synthesize"), config.synthesize.num_steps)
+        sampler = Sampler(target, stage_key(config.seed, "synthesize"), Sampling(config.synthesize.num_steps))
         batches = sampler(np.arange(len(made), count), 0.0)
         np.save(more, np.concatenate([images for _, images in batches]))
     return np.concatenate([made, np.load(more)])[:count]

@@ -16,17 +16,16 @@ from docs.guidance import setting
 from docs.guidance.regimes import config_of
 from docs.guidance.setting import Setting
 from docs.theory.plotting import BLUE, GRAY, GREEN, ORANGE, RED, panels, save
+from side_jax.audit.options import AuditOptions
+from side_jax.diffusion.guide import Guide
 from side_jax.diffusion.sample import to_float
-from side_jax.models.resnet import ARCHITECTURES, ResNet, ResNetArch, start_at_teacher
-from side_jax.options import AuditOptions
-from side_jax.sharding import index_keys, stage_key
-from side_jax.stages.surrogate import trained_variables
+from side_jax.runtime.sharding import index_keys, stage_key
+from side_jax.runtime.training import Loss, epoch_batches, fit, init_state, trained_variables
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.distill import AGREEMENT_SHARE, Known, agreement_by_noise, distill_loss, undecided_density
 from side_jax.surrogate.exact import ExactGuide, make_exact_guide
-from side_jax.surrogate.guide import Guide
 from side_jax.surrogate.labels import classifier_labels
-from side_jax.training import epoch_batches, fit, init_state
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet, ResNetArch, start_at_teacher
 
 _FEW, _MANY, _MEASURED = 1_024, 2_560, 512  # synthetic images; those measured on come after the many
 _LEVELS = tuple(range(0, 1000, 100))
@@ -114,11 +113,11 @@ def _train(known: Setting, student: Student, exact: ExactGuide) -> tuple[Classif
     density = None
     if student.timesteps == "undecided":
         density = jnp.asarray(undecided_density(_agreement(known, exact), len(process.alpha_bar)))
-    frozen = Known(exact if student.learn == "posterior" else None, density)
+    frozen = Known(process, exact if student.learn == "posterior" else None, density)
     batches = epoch_batches({"image": images, "target": targets}, train.batch_size, options.seed)
     folder = epath.Path(setting.WORKDIRS / "students" / re.sub("[^a-z0-9]+", "-", student.name.lower()))
-    loss = distill_loss(net, process, train.flip)
-    state, seconds = fit(init_state(variables, train), loss, batches, train, key, folder, student.name, frozen)
+    loss = Loss(distill_loss(net, train.flip), key, frozen)
+    state, seconds = fit(init_state(variables, train), loss, batches, train, folder, student.name)
     return Classifier(net, trained_variables(state, train)), seconds
 
 
@@ -126,24 +125,14 @@ def _agreement(known: Setting, exact: ExactGuide) -> dict[int, float]:
     """What an audit bases `undecided` on: images of the set's own tenth that it was not made from."""
     left = known.synthetic[:_FEW:AGREEMENT_SHARE]
     labels = classifier_labels(known.teacher.net, known.teacher.variables, left).labels
-    return agreement_by_noise(
-        jax.tree_util.Partial(_log_prob, exact),
-        left,
-        labels,
-        known.target.schedule.process(),
-        _LEVELS,
-        stage_key(0, "agreement"),
-    )
-
-
-def _log_prob(guide: Guide, x_t: jax.Array, t: jax.Array) -> jax.Array:
-    return guide.log_prob(x_t, t)
+    process = known.target.schedule.process()
+    return agreement_by_noise(exact, left, labels, process, _LEVELS, stage_key(0, "agreement"))
 
 
 def _measure(known: Setting, images: np.ndarray, labels: np.ndarray, guide: Guide, exact: ExactGuide) -> dict[str, Any]:
     """Agreement with the teacher by t; and how much of the exact guide's gradient a guide's has, and how long it is."""
     process, key = known.target.schedule.process(), stage_key(0, "student")
-    agreement = agreement_by_noise(jax.tree_util.Partial(_log_prob, guide), images, labels, process, _LEVELS, key)
+    agreement = agreement_by_noise(guide, images, labels, process, _LEVELS, key)
     cosine, length = {}, {}
     noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(index_keys(key, np.arange(len(images))))
     gradients: Callable[..., jax.Array] = jax.jit(lambda one, x, t, labels: one.gradient(x, t, labels))

@@ -16,7 +16,7 @@ import jinja2
 from etils import epath
 
 from docs.theory.controls import control_targets
-from side_jax.artifacts import read_json, write_json
+from side_jax.runtime.files import read_json, write_json
 
 HERE = Path(__file__).parent
 PAGE, FIGURES, NUMBERS = HERE.parent / "theory.md", HERE.parent / "figures", HERE / "numbers.json"

@@ -15,8 +15,8 @@ from docs.theory.plotting import BLUE, GRAY, GREEN, ORANGE, RED, panels, save
 from docs.theory.verdicts import IN_PART, OPEN, SUPPORTED, interval, tested
 from side_jax.evidence import detectors, ranking
 from side_jax.evidence.memorized import memorized
-from side_jax.representation.spikiness import MEASURES, Spikiness, spikiness
-from side_jax.target import Target
+from side_jax.inside.spikiness import MEASURES, Spikiness, spikiness
+from side_jax.targets.target import Target
 
 MAIN = "200 photos"
 _TARGET = Path(__file__).parents[2] / "assets" / "orl_target"
@@ -143,7 +143,7 @@ class _Study:
         """Rows and differences of the detectors, the published setting and the spread over draws of the noise."""
         indices, positive = np.flatnonzero(self.clear), self.positive[self.clear]
         every = self.detectors()
-        compared = detectors.compare(every, positive, indices, (0.01,))
+        compared: dict[str, Any] = detectors.compare(every, positive, indices, (0.01,))
         counts = {
             "num_train": self.num_train,
             "num_paired": self.num_paired,

@@ -8,10 +8,10 @@ import numpy as np
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, GREEN, ORANGE, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, interval
-from side_jax import pipeline
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
 from side_jax.diffusion.schedule import Schedule
 from side_jax.evidence.intervals import mean
-from side_jax.options import AuditOptions
 from side_jax.theory import linear_chains as chains
 from side_jax.theory import spiked
 from side_jax.theory.linear_diffusion import fit_wiener
@@ -31,7 +31,7 @@ def make(figures: Path, steps: int = 50, samples: int = 800, repeats: int = 20) 
       samples: n of the spiked covariance; p = n/2.
       repeats: simulations at each spike.
     """
-    photos = pipeline.load_split(AuditOptions.from_config(orl.get_config()).dataset).train.images
+    photos = load_split(AuditOptions.from_config(orl.get_config()).dataset).train.images
     variances = np.asarray(fit_wiener(photos).variances, np.float64)
     return {
         "photos": len(photos),
@@ -158,7 +158,7 @@ def _ddim(figures: Path, variances: np.ndarray) -> dict[str, Any]:
 def _spiked(figures: Path, samples: int, repeats: int) -> dict[str, Any]:
     rows = []
     for spike in _SPIKES:
-        found = mean(spiked.simulate(samples // 2, samples, spike, repeats, seed=0).cos2)
+        found = mean(spiked.simulate(samples // 2, samples, spike, repeats, seed=0))
         rows.append({"spike": spike, "theory": spiked.cosine_squared(_GAMMA, spike), **found._asdict()})
     figure, (axis,) = panels(1, width=5.2, height=3.6)
     grid = np.geomspace(0.3, 30, 200)

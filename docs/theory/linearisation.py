@@ -11,13 +11,13 @@ import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, interval
-from side_jax import pipeline
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
 from side_jax.diffusion.sample import to_float, trajectory
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import CLIP_ORDERS, fold
 from side_jax.evidence.intervals import mean
-from side_jax.options import AuditOptions
-from side_jax.target import Target
+from side_jax.targets.target import Target
 from side_jax.theory.linear_diffusion import Wiener, denoise, fit_wiener, wiener_distance
 from side_jax.theory.linearisation import Linearisation, subspace_angles
 
@@ -44,7 +44,7 @@ def make(
       distances: photos of each kind for the distance from the Wiener denoiser.
     """
     target = side_jax.load_target("assets/orl_target")
-    split = pipeline.load_split(AuditOptions.from_config(orl.get_config()).dataset)
+    split = load_split(AuditOptions.from_config(orl.get_config()).dataset)
     sets = {"training": split.train.images, "held-out": split.heldout.images}
     linearisation = Linearisation(target.denoise, target.schedule.num_train_timesteps)
     return {

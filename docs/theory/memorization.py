@@ -14,14 +14,14 @@ import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, ORANGE, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
+from side_jax.data.images import ImageSet
 from side_jax.diffusion.sample import to_float
 from side_jax.evidence.forecast import expected_umem, extrapolated, rarefied
 from side_jax.evidence.intervals import Finds
-from side_jax.images import ImageSet
-from side_jax.options import AuditOptions
-from side_jax.pipeline import load_split
-from side_jax.representation.activations import check_layers, tap
-from side_jax.target import Target
+from side_jax.targets.activations import check_layers, tap
+from side_jax.targets.target import Target
 from side_jax.theory.informative_labels import FAILS, HOLDS, Proposition1, proposition_1
 from side_jax.theory.memorization import fit_gaussian, limit_ratio, memorization_ratio, principal_components
 

@@ -14,7 +14,7 @@ import side_jax
 from docs.theory.plotting import BLUE, GRAY, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED, above, interval
 from side_jax.evidence.intervals import LEVEL
-from side_jax.representation.spikiness import measures
+from side_jax.inside.spikiness import measures
 from side_jax.theory.relu_dae import DAE, denoise, hidden_codes, monte_carlo_loss, train
 from side_jax.theory.relu_dae_solutions import blocks, generalizing, memorizing, separability, separated_loss
 
@@ -213,7 +213,7 @@ def _simplex_numbers() -> dict[str, float]:
 
 
 def _people(faces: Faces) -> dict[str, Any]:
-    """Are the 40 people clusters as the theory wants them?"""
+    """Whether the 40 people are clusters as the theory wants them."""
     apart = separability(faces.x, faces.labels, SIGMA)
     same = faces.labels[:, None] == faces.labels[None]
     other = np.eye(len(faces.x)) == 0

@@ -14,16 +14,16 @@ import side_jax
 from configs import orl
 from docs.theory.plotting import BLUE, GRAY, ORANGE, RED, panels, save
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
-from side_jax.artifacts import plain
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
 from side_jax.evidence.intervals import Estimate, mean, proportion
 from side_jax.evidence.memorized import memorized
 from side_jax.evidence.mitigation import Outcome, effect
-from side_jax.options import AuditOptions
-from side_jax.pipeline import load_split
 from side_jax.report.wording import SIGNIFICANT
-from side_jax.representation.steering import Steering
-from side_jax.sampling import Sampler
-from side_jax.sharding import stage_key
+from side_jax.runtime.files import plain
+from side_jax.runtime.sharding import stage_key
+from side_jax.targets.sampling import Sampler, Sampling
+from side_jax.targets.steering import Steering
 
 WEIGHTS = (-4.0, -2.0, -1.0, 1.0, 2.0, 4.0)  # fixed before any was tried
 _DIRECTIONS = ("steering", "random")
@@ -48,7 +48,7 @@ def make(
     unsteered = Outcome.of(everything.descriptors[odd], train, heldout)
 
     def steered(direction: Steering, weight: float) -> Outcome:
-        sampler = Sampler(target, stage_key(0, "extract"), num_steps, batch_size=32, steering=direction)
+        sampler = Sampler(target, stage_key(0, "extract"), Sampling(num_steps, batch_size=32), steering=direction)
         batches = [batch for _, batch in sampler(odd, 0.0, steering_weight=weight)]
         return Outcome.of(embed(np.concatenate(batches)), train, heldout)
 
