@@ -7,6 +7,7 @@ WORKS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(WORKS)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 BIN := .venv/bin
 WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist loadfile --max-worker-restart=0
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 
 # torch, diffusers and jax in one process: Python 3.11, in an environment of its own.
@@ -23,12 +24,12 @@ demo: .venv/installed-demo
 	$(BIN)/python main.py --config=configs/orl.py --workdir=runs/orl
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=5
+	$(BIN)/python -m pytest $(PARALLEL) --durations=5
 	@echo "Left to make test-all: several processes, kill -9, SIGTERM, a full disk, an audit in a bucket, the page in Chromium," \
 	"full-size SSCD and training. Left to make parity: torch and diffusers, live."
 
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow and not parity" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not parity" $(PARALLEL)
 	$(BIN)/python -m pytest -m slow --durations=10
 
 lint: .venv/installed-dev

@@ -16,10 +16,10 @@ import numpy as np
 import side_jax
 from side_jax.diffusion.prediction import Denoise
 from side_jax.diffusion.process import Process
-from side_jax.representation.activations import decoder_layers
-from side_jax.representation.probe import Probe, generation_classes
-from side_jax.representation.spikiness import Forward
-from side_jax.sharding import stage_key
+from side_jax.inside.probe import IndexedImages, Probe, generation_classes
+from side_jax.inside.spikiness import Forward
+from side_jax.runtime.sharding import stage_key
+from side_jax.targets.activations import decoder_layers
 
 
 def plain(denoise: Denoise, x0: jax.Array, eps: jax.Array, t: jax.Array, process: Process) -> dict[str, jax.Array]:
@@ -44,12 +44,12 @@ def main() -> None:
     arguments = parser.parse_args()
     target, count, key = side_jax.load_target(arguments.target), arguments.num_images, stage_key(0, "detect")
     images, indices = np.zeros((count, *target.image_shape), np.uint8), np.arange(count)
-    classes = generation_classes(target, stage_key(0, "extract"), indices)
+    indexed = IndexedImages(images, indices, generation_classes(target, stage_key(0, "extract"), indices))
     layers = decoder_layers(target)
     forward, detector = Probe(target, plain, key), Probe(target, Forward(layers), key)
     runs: dict[str, Callable[[], object]] = {
-        "plain forward pass": lambda: forward(images, indices, 10, 0, classes),
-        f"detector, {len(layers)} layers and the loss": lambda: detector(images, indices, 10, 0, classes),
+        "plain forward pass": lambda: forward(indexed, 10),
+        f"detector, {len(layers)} layers and the loss": lambda: detector(indexed, 10),
         f"sampling, {arguments.num_steps} steps": lambda: side_jax.sample(target, count, num_steps=arguments.num_steps),
     }
     for run in runs.values():

@@ -9,10 +9,12 @@ import time
 import numpy as np
 
 import side_jax
-from side_jax.cost import programs
-from side_jax.models.unet import UNet
-from side_jax.sampling import Sampler
-from side_jax.sharding import stage_key
+from side_jax.audit.cost import programs
+from side_jax.diffusion.schedule import Schedule
+from side_jax.runtime.sharding import stage_key
+from side_jax.targets.sampling import Sampler, Sampling
+from side_jax.targets.target import abstract_target
+from side_jax.targets.unet import UNet
 
 PAPER = UNet(
     sample_size=128,
@@ -29,7 +31,7 @@ def measured(set_images: int, num_images: int, num_steps: int, rounds: int) -> l
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (set_images, *target.image_shape), np.uint8)
     guide = side_jax.exact_guide(target, images, rng.dirichlet(np.ones(_CLASSES), set_images).astype(np.float32))
-    sampler = Sampler(target, stage_key(0, "extract"), num_steps, batch_size=num_images, guide=guide)
+    sampler = Sampler(target, stage_key(0, "extract"), Sampling(num_steps, batch_size=num_images), guide)
     indices = np.arange(num_images)
 
     def seconds(scale: float) -> float:
@@ -44,9 +46,9 @@ def measured(set_images: int, num_images: int, num_steps: int, rounds: int) -> l
 
 def counted(set_images: int, batch: int = 64) -> tuple[float, float]:
     """FLOPs per image and step of the paper's UNet, without and with the exact guide."""
-    shape = (128, 128, 3)
-    guide = programs.exact_guide(set_images, 300, True, set_images, shape)
-    plain, guided = (programs.sampling_step(PAPER, shape, batch, one).flops() for one in (None, guide))
+    guide = programs.exact_guide(set_images, 300, True, set_images, PAPER.image_shape)
+    target = abstract_target(PAPER, Schedule())
+    plain, guided = (programs.sampling_step(target, batch, one).flops() for one in (None, guide))
     return plain, guided
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.guided_sampling
 
 Prints seconds per image and the ratio. Also the same outside a loop, where the stock derivatives are fast: if the ratio
-inside the loop falls towards that outside, XLA has been mended and `side_jax.models.conv` can go.
+inside the loop falls towards that outside, XLA has been mended and `side_jax.targets.conv` can go.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from side_jax.diffusion.sample import sample as sample_from_noise
 from side_jax.diffusion.schedule import Schedule
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import clip, guide
-from side_jax.models import conv
-from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.models.unet import UNet
-from side_jax.sharding import index_keys
+from side_jax.runtime.sharding import index_keys
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import predict
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
+from side_jax.targets import conv
+from side_jax.targets.target import Target
+from side_jax.targets.unet import UNet
 
 SIZE = 32
 
@@ -53,16 +53,14 @@ def measure(num_images: int, num_steps: int, arch: str) -> tuple[float, float]:
     x = jax.random.normal(jax.random.key(0), (num_images, SIZE, SIZE, 1))
     t = jnp.zeros((num_images,), jnp.int32)
     shapes = jax.ShapeDtypeStruct(x.shape, x.dtype), jax.ShapeDtypeStruct(t.shape, t.dtype)
-    params = unet.lazy_init(jax.random.key(1), *shapes)
+    target = Target(unet, unet.lazy_init(jax.random.key(1), *shapes)["params"], Schedule())
     classifier = Classifier(net, net.lazy_init(jax.random.key(2), *shapes))
-    schedule, labels = Schedule(), jnp.zeros((num_images,), jnp.int32)
-    process = schedule.process()
+    labels, process = jnp.zeros((num_images,), jnp.int32), target.schedule.process()
 
     @jax.jit
     def sample(keys: jax.Array, lam: jax.Array) -> jax.Array:
-        target: Any = functools.partial(predict, unet, params["params"], process, "epsilon")
-        denoise = guide(clip(target, 1.0), functools.partial(classifier.gradient, labels=labels), process, lam)
-        return sample_from_noise(denoise, DDIM(), keys, (SIZE, SIZE, 1), schedule.steps(num_steps))
+        denoise = guide(clip(target.denoise, 1.0), functools.partial(classifier.gradient, labels=labels), process, lam)
+        return sample_from_noise(denoise, DDIM(), keys, (SIZE, SIZE, 1), target.schedule.steps(num_steps))
 
     gradient = jax.jit(lambda x: classifier.gradient(x, t, labels))
     keys = index_keys(jax.random.key(3), np.arange(num_images))

@@ -17,10 +17,10 @@ import numpy as np
 from flax import traverse_util
 
 from configs import default
+from side_jax.audit.options import AuditOptions
 from side_jax.diffusion.schedule import Schedule
-from side_jax.interop.diffusers import WEIGHTS, save_target, unet_shapes
-from side_jax.options import AuditOptions
-from side_jax.target import Target
+from side_jax.targets.diffusers import WEIGHTS, save_target, unet_shapes
+from side_jax.targets.target import Target
 
 _LOAD = """
 import sys, time
@@ -34,7 +34,7 @@ started = time.perf_counter()
 print(time.perf_counter() - started, imported, peak())
 """
 _PROGRAMS = {
-    "side_jax": ("import side_jax.stages.audit", "side_jax.stages.audit.load_target(sys.argv[1])"),
+    "side_jax": ("import side_jax", "side_jax.load_target(sys.argv[1])"),
     "diffusers": ("from diffusers import DDIMPipeline", "DDIMPipeline.from_pretrained(sys.argv[1])"),
 }
 
@@ -44,7 +44,7 @@ def make_directory(directory: Path) -> None:
     config = default.get_config()
     config.dataset.path = "photos"
     options = AuditOptions.from_config(config)
-    unet = options.target.make_unet(options.dataset.image_size, options.dataset.channels)
+    unet = options.target.make_net(options.dataset.image_size, options.dataset.channels)
     draw = np.random.default_rng(0)
     flat = {path: draw.standard_normal(shape, np.float32) for path, shape in unet_shapes(unet).items()}
     params = traverse_util.unflatten_dict(flat)

@@ -18,9 +18,9 @@ import numpy as np
 import side_jax
 from configs import orl
 from side_jax.evidence.intervals import Estimate, proportion, share_difference
-from side_jax.models.resnet import ARCHITECTURES, ResNet
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import Target
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
+from side_jax.targets.target import Target
 
 _EDGE = orl.get_config().extract.bands[0][1]  # lowest score of the lowest band
 

@@ -22,15 +22,17 @@ import pyarrow as pa
 from etils import epath
 
 from configs import smoke
-from side_jax.arrays import save_array
-from side_jax.artifacts import write_json
+from side_jax.audit.options import AuditOptions
+from side_jax.audit.stage import Audit, photo_pool
+from side_jax.audit.stages import report
+from side_jax.data.images import ImageSet
+from side_jax.data.splitting import Split
 from side_jax.evidence import null, scores
-from side_jax.extraction.parts import REFERENCES, scale_folder, write_part
-from side_jax.images import ImageSet
-from side_jax.options import AuditOptions
-from side_jax.splitting import Split
-from side_jax.stages import report
-from side_jax.stages.audit import Audit
+from side_jax.matching.descriptor import DescriptorFacts
+from side_jax.matching.parts import scale_folder, write_part
+from side_jax.matching.pool import REFERENCES
+from side_jax.runtime.arrays import save_array
+from side_jax.runtime.files import write_json
 
 _PART = 1000  # rows
 _SIDE = 8  # pixels
@@ -40,7 +42,7 @@ def image_set(count: int, name: str, seed: int) -> ImageSet:
     """Random images of 100 classes."""
     images = np.random.default_rng(seed).integers(0, 256, (count, _SIDE, _SIDE, 1), np.uint8)
     ids = tuple(f"{name}/identity_{i % 100:05d}/photo_{i:06d}.jpg" for i in range(count))
-    return ImageSet(images, np.arange(count, dtype=np.int32) % 100, ids, ids)
+    return ImageSet(images, np.arange(count, dtype=np.int32) % 100, ids)
 
 
 def synthetic_audit(workdir: epath.Path, num_scales: int, num_images: int, references: int) -> Audit:
@@ -80,7 +82,8 @@ def write_sweep(audit: Audit, list_length: float) -> None:
     """What extract leaves behind."""
     split, rng = audit.split, np.random.default_rng(0)
     extract = audit.workdir / "extract"
-    ids = {p: pa.array((split.heldout if p == "heldout_" else split.train).ids) for p in REFERENCES}
+    pool = photo_pool(audit)
+    photos = {prefix: pa.array(pool.members(prefix)) for prefix in REFERENCES}
     for name, images in (("train", split.train), ("heldout", split.heldout)):
         descriptors = rng.normal(size=(len(images), 64)).astype(np.float32)
         save_array(extract / f"{name}_descriptors.zarr", descriptors / np.linalg.norm(descriptors, axis=1)[:, None])
@@ -88,17 +91,17 @@ def write_sweep(audit: Audit, list_length: float) -> None:
         for start in range(0, audit.options.extract.num_images, _PART):
             indices = np.arange(start, min(start + _PART, audit.options.extract.num_images))
             columns: dict[str, Any] = {"scale": np.full(len(indices), scale), "index": indices, "label": 0 * indices}
-            for prefix, names in ids.items():
-                made = lists(names, len(indices), list_length, rng)
+            for prefix, members in photos.items():
+                made = lists(members, len(indices), list_length, rng)
                 columns |= {prefix + name: column for name, column in made.items()}
-            write_part(scale_folder(extract, scale), columns, {"name": "pixel"})
+            write_part(scale_folder(extract, scale), columns, DescriptorFacts("pixel"))
         generated = np.zeros((audit.options.extract.num_images, _SIDE, _SIDE, 1), np.uint8)
         save_array(scale_folder(extract, scale) / "images.zarr", generated)
+    write_json(extract / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 0}})
     write_json(audit.workdir / "config.json", {"versions": {"side_jax": ""}, "config_hash": "", "commit": None})
 
 
 _STEPS: dict[str, tuple[Any, str]] = {
-    "near-duplicates of the pool": (report, "near_duplicate_groups"),
     "relabellings": (null, "relabellings"),
     "reading parts": (report, "read_scale"),
     "columns from the tables": (scores.Scores, "from_table"),
@@ -128,7 +131,7 @@ def run_report(audit: Audit) -> None:
     with contextlib.ExitStack() as stack:
         for step, (place, name) in _STEPS.items():
             stack.enter_context(mock.patch.object(place, name, timed(step, getattr(place, name))))
-        report.report(audit)
+        report.ReportStage().run(audit)
     total = time.perf_counter() - started
     for step, seconds in [*spent.items(), ("matches.parquet and the rest", total - sum(spent.values()))]:
         print(f"{step:<32}{seconds:>9.1f} s")

@@ -23,16 +23,16 @@ from etils import epath
 
 import side_jax
 from configs import smoke
-from side_jax.arrays import ImageStore
-from side_jax.diffusion.solvers.ddim import DDIM
-from side_jax.extraction.descriptors import load_descriptor
-from side_jax.extraction.references import place_references
-from side_jax.extraction.sweep import Sweep
-from side_jax.options import AuditOptions
-from side_jax.progress import Progress
-from side_jax.sampling import Sampler
-from side_jax.sharding import local_mesh, stage_key
-from side_jax.target import Target
+from side_jax.audit.options import AuditOptions
+from side_jax.matching.descriptors import load_descriptor
+from side_jax.matching.pool import UNPAIRED
+from side_jax.matching.references import Photos, place_references
+from side_jax.matching.sweep import Sweep
+from side_jax.runtime.arrays import ImageStore
+from side_jax.runtime.progress import Progress
+from side_jax.runtime.sharding import local_mesh, stage_key
+from side_jax.targets.sampling import Sampler, Sampling
+from side_jax.targets.target import Target
 
 _BATCH = 100
 _ROUNDS = 5
@@ -50,7 +50,7 @@ class _Unwritten(Sweep):
 def small_target() -> Target:
     """The smoke test's UNet with random weights."""
     options = AuditOptions.from_config(smoke.get_config())
-    unet = options.target.make_unet(16, 1)
+    unet = options.target.make_net(16, 1)
     shapes = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     params = unet.lazy_init(jax.random.key(0), *shapes)["params"]
     return Target(unet, params, options.target.make_schedule())
@@ -64,15 +64,14 @@ def make_sweep(target: Target, num_steps: int, folder: epath.Path, kind: type[Sw
         local_mesh(),
     )
     vectors = embed(photos.images)
-    placed = place_references(
-        np.array(photos.ids), lambda rows: vectors[rows], photos.images, np.arange(len(photos)), mesh, False
-    )
-    sampler = Sampler(target, stage_key(0, "extract"), num_steps, DDIM(), _BATCH, None, mesh)
+    pixels = photos.images.reshape(len(photos), -1)
+    placed = place_references(Photos(vectors.__getitem__, pixels.__getitem__), np.arange(len(photos)), mesh, False)
+    sampler = Sampler(target, stage_key(0, "extract"), Sampling(num_steps, batch_size=_BATCH), mesh=mesh)
 
     def no_store(scale: float) -> ImageStore:
         raise AssertionError(f"no images are kept, of λ = {scale}")
 
-    return kind(lambda _: folder, sampler, embed, {"": placed}, False, 10, _THRESHOLD, "none", no_store)
+    return kind(lambda _: folder, sampler, embed, {UNPAIRED: placed}, 10, _THRESHOLD, "none", no_store)
 
 
 def sweep_seconds(sweep: Sweep, count: int) -> float:

@@ -4,7 +4,8 @@
 #   launch/local_processes.sh 4 --config=configs/orl.py --workdir=runs/orl
 #
 # The first argument is the number of processes, the rest goes to main.py. SIGTERM and SIGINT reach every process. The exit
-# status is 0 if all processes end with 0; else that of the first that failed, and the others are ended.
+# status is 0 if all processes end with 0, and 75 if some were stopped by SIGTERM; else that of the first that failed, and the
+# others are ended.
 # PYTHON chooses the interpreter, SIDE_JAX_PORT the coordinator's port. GPUs: give each process its own, with
 # JAX_LOCAL_DEVICE_IDS in a wrapper; on CPU, every process has all cores.
 set -euo pipefail
@@ -20,6 +21,7 @@ python=${PYTHON:-python}
 port=${SIDE_JAX_PORT:-$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')}
 
 pids=()
+# shellcheck disable=SC2329 # the traps call it
 forward() {
   kill "-$1" "${pids[@]}" 2>/dev/null || true
 }
@@ -37,6 +39,7 @@ done
 
 # `wait -n` also returns, above 128, when a trapped signal arrives: only a process that is gone counts.
 running=("${pids[@]}")
+ended=0
 while ((${#running[@]})); do
   wait -n "${running[@]}" || true
   alive=()
@@ -47,9 +50,12 @@ while ((${#running[@]})); do
     fi
     status=0
     wait "$pid" || status=$?
-    if ((status != 0)); then
+    if ((status == 75)); then
+      ended=75 # the others stop too, and may have something to write yet
+    elif ((status != 0)); then
       exit "$status" # the trap on EXIT ends the others
     fi
   done
   running=("${alive[@]}")
 done
+exit "$ended"

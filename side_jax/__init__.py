@@ -14,21 +14,21 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from side_jax.audit.pipeline import run as run
+    from side_jax.audit.target_files import load_target as load_target
+    from side_jax.data.images import ImageSet as ImageSet
+    from side_jax.data.load import load_images as load_images
     from side_jax.evidence.metrics import ams as ams
     from side_jax.evidence.metrics import ums as ums
-    from side_jax.extraction.descriptors import load_descriptor as load_descriptor
-    from side_jax.extraction.matching import Matches as Matches
-    from side_jax.extraction.matching import match as match
-    from side_jax.images import ImageSet as ImageSet
-    from side_jax.images import load_images as load_images
-    from side_jax.interop.diffusers import save_target as save_target
-    from side_jax.pipeline import run as run
-    from side_jax.representation.spikiness import spikiness as spikiness
-    from side_jax.representation.steering_vectors import steering_vectors as steering_vectors
-    from side_jax.sampling import sample as sample
-    from side_jax.stages.audit import load_target as load_target
+    from side_jax.inside.spikiness import spikiness as spikiness
+    from side_jax.inside.steering_vectors import steering_vectors as steering_vectors
+    from side_jax.matching.descriptors import load_descriptor as load_descriptor
+    from side_jax.matching.search import Matches as Matches
+    from side_jax.matching.search import match as match
     from side_jax.surrogate.exact import exact_guide as exact_guide
     from side_jax.surrogate.stored import load_classifier as load_classifier
+    from side_jax.targets.diffusers import save_target as save_target
+    from side_jax.targets.sampling import sample as sample
 
 # gs:// through gcsfs, which takes credentials and endpoint as Google's own library does. Without its cache of listings:
 # TensorStore, Orbax and other processes write beside it.
@@ -36,20 +36,20 @@ os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS_USE_LISTINGS_CACHE", "")
 
 _HOME = {
-    "ImageSet": "side_jax.images",
-    "Matches": "side_jax.extraction.matching",
+    "ImageSet": "side_jax.data.images",
+    "Matches": "side_jax.matching.search",
     "ams": "side_jax.evidence.metrics",
     "exact_guide": "side_jax.surrogate.exact",
     "load_classifier": "side_jax.surrogate.stored",
-    "load_descriptor": "side_jax.extraction.descriptors",
-    "load_images": "side_jax.images",
-    "load_target": "side_jax.stages.audit",
-    "match": "side_jax.extraction.matching",
-    "run": "side_jax.pipeline",
-    "sample": "side_jax.sampling",
-    "save_target": "side_jax.interop.diffusers",
-    "spikiness": "side_jax.representation.spikiness",
-    "steering_vectors": "side_jax.representation.steering_vectors",
+    "load_descriptor": "side_jax.matching.descriptors",
+    "load_images": "side_jax.data.load",
+    "load_target": "side_jax.audit.target_files",
+    "match": "side_jax.matching.search",
+    "run": "side_jax.audit.pipeline",
+    "sample": "side_jax.targets.sampling",
+    "save_target": "side_jax.targets.diffusers",
+    "spikiness": "side_jax.inside.spikiness",
+    "steering_vectors": "side_jax.inside.steering_vectors",
     "ums": "side_jax.evidence.metrics",
 }
 __all__ = list(_HOME)
@@ -60,3 +60,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'side_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

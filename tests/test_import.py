@@ -32,3 +32,7 @@ def test_every_public_name_is_documented():
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'sampel'"):
         side_jax.sampel  # noqa: B018
+
+
+def test_public_names_are_listed():
+    assert set(side_jax.__all__) <= set(dir(side_jax))

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from tests.audit.test_pipeline import assert_same_results
 from tests.test_main import ROOT, command
-from tests.test_pipeline import assert_same_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.optax]
 KILLS = 8

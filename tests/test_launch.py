@@ -1,6 +1,5 @@
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from side_jax.distributed import Cluster, cluster_from_environment
+from side_jax.runtime import preemption
+from side_jax.runtime.distributed import Cluster, cluster_from_environment
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 SCRIPTS = ("local_processes.sh", "slurm.sbatch", "tpu_pod.sh")
@@ -65,22 +65,12 @@ def test_jobset_tells_every_process_which_it_is():
         assert cluster_from_environment(environ) == expected
 
 
-@pytest.mark.parametrize(("program", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", 137)])
-def test_jobset_command_ends_as_the_audit_does(program, status):
-    done = subprocess.run([*hosts()[1]["command"], "bash", "-c", program], check=False)
-    assert done.returncode == status
-
-
-def test_jobset_command_makes_75_of_a_stop_that_was_asked_for():
-    """Kubernetes would take the audit's 0 for the end of its work."""
+def test_jobset_starts_an_audit_again_that_was_asked_to_stop():
+    """With the status of such an audit, which the container has as its own."""
     job, container = hosts()
-    program = "trap 'echo stopping; exit 0' TERM; echo ready; while true; do sleep 0.1; done"
-    with subprocess.Popen([*container["command"], "bash", "-c", program], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=60)[0] == "stopping\n"
-    assert process.returncode == 75
-    assert [75] in [rule["onExitCodes"]["values"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    assert container["command"] == ["python", "main.py"]
+    codes = [rule["onExitCodes"]["values"] for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
+    assert codes == [[preemption.EXIT_STATUS]]
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two", ""])

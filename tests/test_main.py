@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl.testing import flagsaver
+
+import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -12,12 +15,7 @@ def command(*arguments):
     return [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
 
 
-def run(*arguments):
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=ROOT, check=False, env=os.environ | {"PYTHONPATH": "."}
-    )
-
-
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")  # ml_collections loads a config with it
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -51,11 +49,31 @@ def run(*arguments):
         ),
     ],
 )
-def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, arguments, message):
-    done = run(*(a.format(tmp_path) for a in arguments))
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["main.py", *(a.format(tmp_path) for a in arguments)])  # overrides come from there
+    with flagsaver.flagsaver():
+        assert main.main(sys.argv) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_process_prints_its_error_and_exits_with_the_status(tmp_path):
+    done = subprocess.run(
+        command("--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}", "--stages=sample"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    assert done.returncode == 2
+    assert "got sample" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_flags():
+    done = subprocess.run(command("--help"), capture_output=True, text=True, cwd=ROOT, check=False)
+    for flag in ("--config", "--workdir", "--[no]dry_run", "--stages"):
+        assert f"\n  {flag}: " in done.stdout

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from side_jax.arrays import load_array
-from tests.test_pipeline import results
+from side_jax.runtime import preemption
+from side_jax.runtime.arrays import load_array
+from tests.audit.test_pipeline import results
 
 pytestmark = [pytest.mark.slow, pytest.mark.optax]
 ROOT = Path(__file__).parents[1]
@@ -209,12 +210,12 @@ def test_one_killed_ends_all_and_the_same_command_loses_and_doubles_nothing(tmp_
 
 
 @pytest.mark.parametrize("when", ["target/checkpoints/2", "extract/scale=00.00/part-*"])
-def test_sigterm_stops_all_with_status_0_and_the_same_command_resumes(tmp_path, one, when):
+def test_sigterm_stops_all_with_status_75_and_the_same_command_resumes(tmp_path, one, when):
     workdir = tmp_path / "stopped"
     with Run(2, workdir) as run:
         run.wait_for(workdir, when)
         run.process.send_signal(signal.SIGTERM)
-        assert run.finish() == 0, run.log()
+        assert run.finish() == preemption.EXIT_STATUS, run.log()
         assert not (workdir / "report.html").exists()
     audit(2, workdir)
     assert_same_audit(workdir, one)
@@ -247,7 +248,7 @@ def test_processes_without_the_launcher_end_when_one_is_killed(tmp_path):
 
 
 def train(count, folder, stop_process=-1, stop_step=0):
-    """What each of `count` processes saw; see tests/train_process.py."""
+    """What each of `count` processes saw; see tests/runtime/train_process.py."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -258,7 +259,7 @@ def train(count, folder, stop_process=-1, stop_step=0):
         "SIDE_JAX_COORDINATOR": f"127.0.0.1:{port}",
         "SIDE_JAX_NUM_PROCESSES": str(count),
     }
-    command = [sys.executable, "-m", "tests.train_process", str(folder), str(stop_process), str(stop_step)]
+    command = [sys.executable, "-m", "tests.runtime.train_process", str(folder), str(stop_process), str(stop_step)]
     processes = [
         subprocess.Popen(
             command,
@@ -321,6 +322,6 @@ exit $status
     done = subprocess.run(
         ["bash", "-c", script, "different", *TINY], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("error: config, data or workdir differ between processes (0: ") == 2
     assert not workdir.exists()

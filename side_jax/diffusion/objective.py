@@ -29,8 +29,3 @@ def ddpm_loss(eps_fn: EpsFn, key: jax.Array, x0: Float[Array, "n h w c"], proces
     t = sample_timesteps(t_key, x0.shape[0], len(process.alpha_bar))
     eps = jax.random.normal(eps_key, x0.shape)
     return jnp.square(eps - eps_fn(process.add_noise(x0, eps, t), t)).mean()
-
-
-def ema_decay(step: jax.Array, power: float, maximum: float) -> jax.Array:
-    """Decay of the weight average after `step` updates, min(maximum, 1 − (1 + step)^−power) (diffusers' EMAModel)."""
-    return jnp.minimum(maximum, 1 - (1 + step.astype(jnp.float32)) ** -power)

@@ -24,7 +24,7 @@ Denoise = Callable[[jax.Array, jax.Array], Prediction]  # (x_t [N, H, W, C], t i
 
 
 def from_eps(eps: jax.Array, x_t: jax.Array, alpha: jax.Array, sigma: jax.Array) -> Prediction:
-    """x̂₀ = (x_t − σ_t ε̂) / α_t (DDIM, Eq. 9). α_t must not be 0: noise alone says nothing of x₀."""
+    """x̂₀ = (x_t − σ_t ε̂) / α_t (DDIM, Eq. 9). α_t must not be 0: pure noise does not determine x₀."""
     return Prediction((x_t - sigma * eps) / alpha, eps)
 
 

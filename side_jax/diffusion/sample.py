@@ -1,10 +1,8 @@
 """Images from noise: one `lax.scan` over the steps of a solver (DESIGN §3)."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 
 from side_jax.diffusion.prediction import Denoise
 from side_jax.diffusion.process import Steps
@@ -54,9 +52,11 @@ def trajectory(denoise: Denoise, solver: Solver, x_t: Float[Array, "n h w c"], s
 def _scan(
     denoise: Denoise, solver: Solver, x_t: jax.Array, steps: Steps, keys: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """The result, and what each step starts from, which costs nothing where it is not used."""
+    """The result, and the x_t that each step starts from, which costs nothing where it is not used."""
 
-    def body(carry: tuple[jax.Array, Any], step: tuple[jax.Array, Steps]) -> tuple[tuple[jax.Array, Any], jax.Array]:
+    def body(
+        carry: tuple[jax.Array, PyTree], step: tuple[jax.Array, Steps]
+    ) -> tuple[tuple[jax.Array, PyTree], jax.Array]:
         (x_t, state), (i, (t, s)) = carry, step
         prediction = denoise(x_t, jnp.full(x_t.shape[:1], t.t))
         z = _noise(keys, i + 1, x_t.shape[1:]) if solver.draws_noise and keys is not None else None

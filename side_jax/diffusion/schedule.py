@@ -1,8 +1,7 @@
-"""A noise schedule: betas, alpha_bar, and which timesteps a sampler visits (DESIGN §7)."""
+"""A noise schedule: betas, alpha_bar, and the timesteps that a sampler visits (DESIGN §7)."""
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -78,7 +77,7 @@ class Schedule:
         if self.rescale_betas_zero_snr:
             root = np.sqrt(alpha_bar)
             alpha_bar = np.square((root - root[-1]) * root[0] / (root[0] - root[-1]))  # Lin et al. 2023, Algorithm 1
-            alpha_bar[-1] = 0  # whatever rounding left of it
+            alpha_bar[-1] = 0  # against rounding
         return alpha_bar.astype(np.float32)
 
     def _betas(self) -> Float[np.ndarray, " T"]:
@@ -135,6 +134,6 @@ class Schedule:
         return Steps(Level(t, alpha_bar[t]), Level(after, np.where(after >= 0, alpha_bar[after], final)))
 
 
-def _require_integer(name: str, value: Any, least: int) -> None:
+def _require_integer(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"schedule.{name} must be an integer, {least} or more, got {value!r}")

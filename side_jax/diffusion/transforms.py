@@ -30,7 +30,7 @@ def clip(denoise: Denoise, limit: float) -> Denoise:
 
 
 def consistent(denoise: Denoise, process: Process) -> Denoise:
-    """ε̂ recomputed from x̂₀, so that both speak of one x_t again (guided-diffusion's `_predict_eps_from_xstart`)."""
+    """ε̂ recomputed from x̂₀, so that α_t x̂₀ + σ_t ε̂ = x_t again (guided-diffusion's `_predict_eps_from_xstart`)."""
 
     def recomputed(x_t: jax.Array, t: jax.Array) -> Prediction:
         return from_x0(denoise(x_t, t).x0, x_t, *process.at(t))

@@ -1,4 +1,4 @@
-"""Sets of relabellings as bits: thousands of yes-or-no answers per row, 64 to a word."""
+"""Sets of relabellings as bits: thousands of yes-or-no answers per row, 64 in a word."""
 
 from collections.abc import Callable, Iterable
 
@@ -11,8 +11,8 @@ def pack(draw: Callable[[int], np.ndarray], count: int, size: int) -> np.ndarray
     """`count` draws of N answers, as bits: uint64 [N, W], W = ⌈count / 64⌉; the bits beyond `count` are 0.
 
     Args:
-      draw: number of draws k -> the next k draws, bool [k, N].
-      count: draws in all.
+      draw: maps a number k to the next k draws, bool [k, N].
+      count: total number of draws.
       size: N.
     """
     octets = np.zeros((size, -(-count // 64) * 8), np.uint8)
@@ -28,13 +28,13 @@ def unpack(bits: np.ndarray, count: int) -> np.ndarray:
 
 
 def column_sums(blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """For each of `count` columns, how many rows have its bit: int64 [count].
+    """For each of `count` columns, the number of rows with its bit set: int64 [count].
 
-    Numbers are added as planes of bits (plane p weighs 2^p), by full adders on whole words, pairs of rows at a time.
+    Counts are kept as planes of bits (plane p has weight 2^p). Full adders on whole words add pairs of rows.
 
     Args:
-      blocks: uint64 [n, W], rows in any division.
-      count: columns.
+      blocks: uint64 [n, W], the rows in blocks of any size.
+      count: number of columns.
     """
     total = np.zeros(count, np.int64)
     for block in blocks:
@@ -55,13 +55,13 @@ def column_sums(blocks: Iterable[np.ndarray], count: int) -> np.ndarray:
 
 
 def union(bits: np.ndarray, members: np.ndarray, sets: np.ndarray, num_sets: int) -> np.ndarray:
-    """The union of each set's members: uint64 [num_sets, W]; 0 for a set without any.
+    """The union of each set's members: uint64 [num_sets, W]; 0 for an empty set.
 
     Args:
       bits: uint64 [N, W].
       members: rows of `bits`, int [E].
-      sets: the set that each belongs to, int [E].
-      num_sets: sets in all.
+      sets: the set of each member, int [E].
+      num_sets: number of sets.
     """
     result = np.zeros((num_sets, bits.shape[1]), np.uint64)
     order = np.argsort(sets, kind="stable")

@@ -9,7 +9,7 @@ from scipy import stats
 from side_jax.evidence.bitsets import column_sums, pack, union
 
 LEVEL = 0.95
-_Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+Z = float(stats.norm.ppf(0.5 + LEVEL / 2))  # half a normal interval, in standard errors
 
 
 class Estimate(NamedTuple):
@@ -20,13 +20,24 @@ class Estimate(NamedTuple):
     high: float
 
 
+class Difference(NamedTuple):
+    """A difference between two scores, and the two-sided p of no difference."""
+
+    estimate: Estimate
+    p: float
+
+    def facts(self) -> dict[str, object]:
+        """As metrics.json has it."""
+        return {"difference": self.estimate._asdict(), "p": self.p}
+
+
 class Finds(NamedTuple):
-    """Which training images each of N generated images finds, as pairs; no pair occurs twice.
+    """Pairs of a generated image and a photo that it matches; no pair occurs twice.
 
     Attributes:
-      images: which generated image, int [E].
-      photos: which training image it finds, int [E].
-      num_images: N.
+      images: the generated image of each pair, int [E].
+      photos: its photo, int [E].
+      num_images: number of generated images, N, those without a match included.
     """
 
     images: np.ndarray
@@ -35,48 +46,48 @@ class Finds(NamedTuple):
 
     @classmethod
     def of(cls, winners: np.ndarray) -> "Finds":
-        """At most one each: int [N], −1 for none."""
+        """At most one photo per image, from int [N] with −1 for none."""
         images = np.flatnonzero(winners >= 0)
         return cls(images, winners[images], len(winners))
 
     def times(self) -> np.ndarray:
-        """How many generated images find each training image, int [at most M]."""
+        """The number of images that match each photo, int [at most M]."""
         return np.bincount(self.photos)
 
     def distinct(self) -> int:
-        """Training images found."""
+        """The number of photos with a match."""
         return int(np.count_nonzero(self.times()))
 
 
 def proportion(hits: np.ndarray) -> Estimate:
-    """A share of independent images, with the exact Clopper–Pearson interval. bool [N]."""
+    """The share of hits among independent images, bool [N], with the exact Clopper–Pearson interval."""
     count = int(hits.sum())
     interval = stats.binomtest(count, len(hits)).proportion_ci(LEVEL, method="exact")
     return Estimate(count / len(hits), float(interval.low), float(interval.high))
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """A mean with its normal interval. float [N], N ≥ 2."""
-    spread = _Z * float(values.std(ddof=1)) / np.sqrt(len(values))
+    """The mean of float [N], N ≥ 2, with its normal interval."""
+    spread = Z * float(values.std(ddof=1)) / np.sqrt(len(values))
     centre = float(values.mean())
     return Estimate(centre, centre - spread, centre + spread)
 
 
-def lone_finds(found: Finds) -> np.ndarray:
-    """For each generated image, how many training images it alone finds: what UMS loses without it. int [N]."""
-    alone = found.times()[found.photos] == 1
-    return np.bincount(found.images[alone], minlength=found.num_images)
+def lone_finds(finds: Finds) -> np.ndarray:
+    """For each generated image, the number of photos that it alone matches: what UMS loses without it. int [N]."""
+    alone = finds.times()[finds.photos] == 1
+    return np.bincount(finds.images[alone], minlength=finds.num_images)
 
 
-def unique_share(found: Finds) -> Estimate:
-    """Distinct training images found, over N, with a jackknife interval.
+def unique_share(finds: Finds) -> Estimate:
+    """Distinct photos with a match, over N, with a jackknife interval.
 
-    Deleting image i loses exactly its lone finds, so the jackknife needs no recomputation. Its variance errs on the
-    large side (Efron and Stein 1981), but does not see that a photo found c ≥ 2 times might have been missed; as a
-    Poisson count it would be with probability e^−c, and that variance is added. With no find at all the upper end is
+    Deleting image i loses exactly its lone finds, so the jackknife needs no recomputation. Its variance is too large on
+    average (Efron and Stein 1981), but neglects that a photo matched c ≥ 2 times might have been missed. A Poisson
+    count of mean c is 0 with probability e^−c, and the variance of that is added. Without any match the upper end is
     Clopper–Pearson's for a share of zero.
     """
-    return mean_unique_share([found])
+    return mean_unique_share([finds])
 
 
 def mean_unique_share(sweep: Sequence[Finds]) -> Estimate:
@@ -85,12 +96,12 @@ def mean_unique_share(sweep: Sequence[Finds]) -> Estimate:
     Deleting image i deletes it at every λ. What repeated finds add counts as fully correlated over λ, an upper bound.
     """
     n = sweep[0].num_images
-    value = float(np.mean([found.distinct() for found in sweep])) / n
+    value = float(np.mean([finds.distinct() for finds in sweep])) / n
     if value == 0:
-        return Estimate(0.0, 0.0, proportion(np.zeros(n, bool)).high)
-    lost = np.mean([lone_finds(found) for found in sweep], axis=0)
-    repeats = float(np.mean([_repeat_variance(found) for found in sweep]))
-    spread = _Z * np.sqrt(_jackknife_variance(lost) + repeats) / n
+        return Estimate(0.0, 0.0, _highest_of_none(n))
+    lost = np.mean([lone_finds(finds) for finds in sweep], axis=0)
+    repeats = float(np.mean([_repeat_variance(finds) for finds in sweep]))
+    spread = Z * np.sqrt(_jackknife_variance(lost) + repeats) / n
     return Estimate(value, max(0.0, value - spread), value + spread)
 
 
@@ -102,109 +113,96 @@ def mean_share(hits: np.ndarray) -> Estimate:
     return estimate._replace(low=max(0.0, estimate.low))
 
 
-def unique_difference(winners: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
-    """UMS, averaged over λ, minus a baseline's, image i paired with image i: (estimate, two-sided p).
+def unique_difference(winners: np.ndarray, baseline: np.ndarray) -> Difference:
+    """UMS, averaged over λ, minus that of a baseline, image i paired with image i.
 
-    If guidance makes no difference, image i and its baseline might as well be swapped; p is the share of 1,999 random
-    swappings (and the actual one) that give at least this difference, also for the few finds on which an interval is
-    rough. An image is swapped at every λ or at none: its outcomes at neighbouring λ are much alike, and count once.
+    If guidance makes no difference, image i and its baseline can be swapped. p is the share of 1,999 random swappings
+    (and the actual outcome) with at least this difference; it holds for few finds too, where an interval is rough.
+    An image is swapped at every λ or at none: its outcomes at neighbouring λ are much alike, and count once.
 
     Args:
-      winners: each image's best training image in the band, or −1: int [N], or [L, N] for L λ.
+      winners: each image's best match in the band, or −1: int [N], or [L, N] for L λ.
       baseline: the same for the baseline: int [N].
-      seed: of the swappings.
     """
     sweep, before = [Finds.of(row) for row in np.atleast_2d(winners)], Finds.of(baseline)
     n = len(baseline)
-    lost = np.mean([lone_finds(found) for found in sweep], axis=0) - lone_finds(before)
+    lost = np.mean([lone_finds(finds) for finds in sweep], axis=0) - lone_finds(before)
     variance = _jackknife_variance(lost) + _repeat_variance(before)
-    variance += float(np.mean([_repeat_variance(found) for found in sweep]))
-    spread = max(_Z * float(np.sqrt(variance)) / n, proportion(np.zeros(n, bool)).high)
-    value = float(np.mean([found.distinct() for found in sweep]) - before.distinct())
-    p = _share_as_extreme(_swapped_counts(sweep, before, seed), value)
-    return Estimate(value / n, value / n - spread, value / n + spread), p
+    variance += float(np.mean([_repeat_variance(finds) for finds in sweep]))
+    spread = max(Z * float(np.sqrt(variance)) / n, _highest_of_none(n))
+    value = float(np.mean([finds.distinct() for finds in sweep]) - before.distinct())
+    return Difference(Estimate(value / n, value / n - spread, value / n + spread), _swapping_test(sweep, before))
 
 
-def share_difference(hits: np.ndarray, baseline: np.ndarray, seed: int = 0) -> tuple[Estimate, float]:
-    """A share, averaged over λ, minus a baseline's, image i paired with image i: (estimate, two-sided p).
+def share_difference(hits: np.ndarray, baseline: np.ndarray) -> Difference:
+    """A share of hits, averaged over λ, minus that of a baseline, image i paired with image i.
 
-    For one λ the test is McNemar's, exact; for several that of `unique_difference`.
+    For one λ the test is McNemar's exact test; for several λ it is that of `unique_difference`.
 
     Args:
       hits: bool [N], or [L, N] for L λ.
       baseline: bool [N].
-      seed: of the swappings.
     """
     hits = np.atleast_2d(hits)
     estimate = mean(hits.mean(0) - baseline)
     if estimate.low == estimate.high:  # no pair differs
-        spread = proportion(np.zeros(len(baseline), bool)).high
+        spread = _highest_of_none(len(baseline))
         estimate = Estimate(estimate.value, estimate.low - spread, estimate.high + spread)
     if len(hits) == 1:
-        gained, lost = int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())
-        return estimate, float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return estimate, _share_as_extreme(_swapped_shares(hits, baseline, seed), hits.mean() - baseline.mean())
+        return Difference(estimate, sign_test(int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())))
+    own = np.arange(len(baseline))  # as if each hit matched a photo of its own: distinct photos are then hits
+    sweep = [Finds.of(np.where(row, own, -1)) for row in hits]
+    return Difference(estimate, _swapping_test(sweep, Finds.of(np.where(baseline, own, -1))))
+
+
+def sign_test(gained: int, lost: int) -> float:
+    """Two-sided p of "a unit is gained as likely as lost", exact binomial; 1 without any unit."""
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def normal_test(difference: float, error: float) -> float:
+    """Two-sided p of no difference, given its standard error. Without error it is 1 for no difference, else 0."""
+    return float(2 * stats.norm.sf(abs(difference) / error)) if error else float(difference == 0)
+
+
+def _highest_of_none(size: int) -> float:
+    """The upper end of Clopper–Pearson's interval for no hit among `size` images."""
+    return proportion(np.zeros(size, bool)).high
 
 
 _SWAPPINGS = 1_999
 
 
-def _swappings(size: int, seed: int) -> np.ndarray:
-    """Which images each swapping swaps, as bits [N, W]."""
-    rng = np.random.default_rng((seed, 3))
+def _swapping_test(sweep: Sequence[Finds], baseline: Finds) -> float:
+    """p of the number of distinct photos, averaged over λ, minus that of the baseline: see `unique_difference`.
 
-    def draw(count: int) -> np.ndarray:
-        return np.stack([rng.random(size) < 0.5 for _ in range(count)])
-
-    return pack(draw, _SWAPPINGS, size)
-
-
-def _share_as_extreme(swapped: np.ndarray, actual: float) -> float:
-    """p: the share of the swappings, the actual outcome included, that differ at least as much."""
-    return float((1 + np.sum(np.abs(swapped) >= abs(actual) - 1e-12)) / (_SWAPPINGS + 1))
-
-
-def _swapped_shares(hits: np.ndarray, baseline: np.ndarray, seed: int) -> np.ndarray:
-    """The difference of the shares, hits [L, N] less baseline [N], under every swapping: [1,999].
-
-    Swapping image i adds to the one count what it takes from the other. Images alike in that are counted together.
+    After a swapping a photo counts if one of the images that match it was not swapped out, or one of the other side was
+    swapped in. Counts are summed over λ and not averaged, so that equal differences are equal integers.
     """
-    gain = len(hits) * baseline.astype(np.int64) - hits.sum(0)
-    swaps = _swappings(len(baseline), seed)
-    moved = np.zeros(_SWAPPINGS, np.int64)
-    for step in np.unique(gain[gain != 0]):
-        moved += step * column_sums([swaps[gain == step]], _SWAPPINGS)
-    ours, theirs = hits.sum() + moved, len(hits) * baseline.sum() - moved
-    return ours / hits.size - theirs / hits.size
+    rng, size = np.random.default_rng((0, 3)), baseline.num_images
+    swaps = pack(lambda count: np.stack([rng.random(size) < 0.5 for _ in range(count)]), _SWAPPINGS, size)
+    num_photos = max(len(finds.times()) for finds in (*sweep, baseline))
 
+    def matched_by(bits: np.ndarray, finds: Finds) -> np.ndarray:
+        return union(bits, finds.images, finds.photos, num_photos)
 
-def _swapped_counts(sweep: Sequence[Finds], baseline: Finds, seed: int) -> np.ndarray:
-    """The difference of the numbers of distinct finds, averaged over λ, under every swapping: [1,999].
-
-    A photo is found if any of its finders stayed, or any of the other side's was swapped in.
-    """
-    swaps = _swappings(baseline.num_images, seed)
-    size = max(len(found.times()) for found in (*sweep, baseline))
-    ours, theirs = np.zeros((2, _SWAPPINGS), np.int64)
-
-    def found_by(bits: np.ndarray, found: Finds) -> np.ndarray:
-        return union(bits, found.images, found.photos, size)
-
-    moved_in, stayed = found_by(swaps, baseline), found_by(~swaps, baseline)
-    for found in sweep:
-        ours += column_sums([found_by(~swaps, found) | moved_in], _SWAPPINGS)
-        theirs += column_sums([found_by(swaps, found) | stayed], _SWAPPINGS)
-    return ours / len(sweep) - theirs / len(sweep)
+    moved_in, stayed = matched_by(swaps, baseline), matched_by(~swaps, baseline)
+    swapped = np.zeros(_SWAPPINGS, np.int64)
+    for finds in sweep:
+        swapped += column_sums([matched_by(~swaps, finds) | moved_in], _SWAPPINGS)
+        swapped -= column_sums([matched_by(swaps, finds) | stayed], _SWAPPINGS)
+    actual = sum(finds.distinct() for finds in sweep) - len(sweep) * baseline.distinct()
+    return float((1 + np.sum(np.abs(swapped) >= abs(actual))) / (_SWAPPINGS + 1))
 
 
 def _jackknife_variance(lost: np.ndarray) -> float:
-    """Variance of a count, from what each deletion takes off it."""
+    """Variance of a count, from what the count loses by each deletion."""
     n = len(lost)
     return float((n - 1) / n * np.square(lost - lost.mean()).sum())
 
 
-def _repeat_variance(found: Finds) -> float:
-    """Variance of a count that photos found more than once add, each being missed with probability e^−c."""
-    counts = found.times()
+def _repeat_variance(finds: Finds) -> float:
+    """Variance of a count from photos matched c ≥ 2 times, each of which is missed with probability e^−c."""
+    counts = finds.times()
     missed = np.exp(-counts[counts >= 2].astype(float))
     return float((missed * (1 - missed)).sum())

@@ -1,9 +1,11 @@
-"""The held-out null: what a model that copies nothing would score (DESIGN §5).
+"""The held-out null: the scores of a model that copies nothing (DESIGN §7).
 
-Training and held-out images come from one pool, split at random: class by class, near-duplicates together. If the model
-is blind to the split, relabelling the images as the split might have done gives the distribution of any score
-difference. The unit of this test is the real image (or group of near-duplicates), not the generated one: a few photos
-that many generated images resemble (hubs) widen the null, as they should; a binomial test would overlook them.
+Training and held-out photos come from one pool, split at random: class by class, near-duplicates together. If the model
+does not depend on the split, relabelling the photos as the split might have done gives the distribution of any score
+difference. The unit of this test is the picture, a photo with its near-duplicates, and not the generated image: a few
+pictures that many generated images resemble (hubs) widen the null, as they should; a binomial test would ignore them.
+One photo stands for each picture, on either side, so that repetition in the training folder, which causes copying,
+cannot hide it: a picture that was repeated and one that was not are exchangeable if nothing was learnt of either.
 """
 
 import dataclasses
@@ -17,21 +19,21 @@ from side_jax.evidence.bitsets import column_sums, pack
 from side_jax.evidence.scores import Band, InBand
 
 PERMUTATIONS = 9_999
-SIGNIFICANT = 0.05  # a p below this is called a finding
+SIGNIFICANT = 0.05  # a p below this is significant
 _BLOCK = 1024  # generated images at once
-_STEP = 32  # matches of one image at once; by then nearly every relabelling has one of each side among them
+_STEP = 32  # matches of one image at once; nearly every relabelling has one of each side among so many
 
 
 @dataclasses.dataclass(frozen=True)
 class Relabellings:
-    """Which of P pooled images are "train".
+    """Labels "train" or "held-out" of P pooled photos, the actual ones and random ones.
 
     Attributes:
-      bits: uint64 [P, W], column 0 the actual labels (`bitsets`).
-      count: relabellings, the actual one included.
-      relabelled: how many of the images some relabelling gives another label.
-      least_p: the smallest p of any test by them, but for the chance of the draw; 1 if all are the actual one.
-      reason: why that is too much for any finding, as the end of a sentence; None if it is not.
+      bits: 1 for "train", uint64 [P, W], column 0 the actual labels (`bitsets`).
+      count: number of relabellings, the actual one included.
+      relabelled: number of photos that get another label in some relabelling.
+      least_p: the smallest p that the test can give, 1 over the number of different relabellings.
+      reason: the end of a sentence that says why no p can be significant; None if one can.
     """
 
     bits: np.ndarray
@@ -42,11 +44,11 @@ class Relabellings:
 
 
 class Excess(NamedTuple):
-    """A score against training images, less the same score against equally many held-out images.
+    """A score against training photos, minus the same score against equally many held-out photos.
 
     Attributes:
       value: the difference.
-      null_low, null_high: where it lies in 95 % of random relabellings.
+      null_low, null_high: the interval that holds the difference in 95 % of random relabellings.
       p: share of relabellings (the actual one included) with at least this difference; one-sided.
     """
 
@@ -56,44 +58,36 @@ class Excess(NamedTuple):
     p: float
 
 
-def relabellings(
-    train: np.ndarray, groups: np.ndarray, classes: np.ndarray, seed: int, permutations: int = PERMUTATIONS
-) -> Relabellings:
-    """The actual labels of the pooled images, and random ones.
+def relabellings(train: np.ndarray, strata: np.ndarray, seed: int, permutations: int = PERMUTATIONS) -> Relabellings:
+    """The actual labels of the pooled photos, and random ones: the photos of one stratum swap their labels.
 
-    Groups of one size in one class change places at random, which leaves every count as it is. The split treats them
-    alike, so each such relabelling was equally likely.
+    That changes no count. Each relabelling was equally likely if the photos of a stratum are exchangeable, as those of
+    one class of a random split are. No two of the photos are near-duplicates.
 
     Args:
       train: the actual labels, bool [P].
-      groups: near-duplicate groups, each on one side, int [P].
-      classes: int [P]; a group has its first member's.
+      strata: int [P].
       seed: of the permutations.
-      permutations: how many.
+      permutations: number of random relabellings.
     """
     rng = np.random.default_rng((seed, 2))
-    _, first, unit, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
-    strata = np.unique(np.stack([classes[first], sizes], axis=1), axis=0, return_inverse=True)[1].ravel()
     count = 1 + permutations
-    bits = np.zeros((len(first), -(-count // 64)), np.uint64)
-    relabelled, distinct = 0, 1  # images that can change their label; ways to share the labels out, up to `count`
+    bits = np.zeros((len(train), -(-count // 64)), np.uint64)
+    relabelled, distinct = 0, 1  # photos that can change their label; different relabellings, counted up to `count`
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        actual = train[first[members]]
+        actual = train[members]
         bits[members] = _shuffled(actual, count, rng)
         if actual.any() and not actual.all():
-            relabelled += int(sizes[members].sum())
+            relabelled += len(members)
             distinct = min(count, distinct * math.comb(len(members), int(actual.sum())))
-    shared = np.isin(classes[first][train[first]], classes[first][~train[first]]).any()
-    reason = _untestable(relabelled, len(train), distinct, bool(shared))
-    return Relabellings(bits[unit], count, relabelled, 1 / distinct, reason)
+    return Relabellings(bits, count, relabelled, 1 / distinct, _untestable(relabelled, len(train), distinct))
 
 
-def _untestable(relabelled: int, size: int, distinct: int, share_a_class: bool) -> str | None:
-    """Why no test can find anything, if none can: the actual labelling is one of `distinct`, all equally likely."""
+def _untestable(relabelled: int, size: int, distinct: int) -> str | None:
+    """The reason why no p can be significant, or None. The actual labelling is one of `distinct`, equally likely."""
     if distinct == 1:
-        why = "those of one class differ in their number of near-duplicates" if share_a_class else "they share no class"
-        return f"no training photo can change places with a held-out one: {why}"
+        return "no training photo can change places with a held-out one: they share no class"
     if 1 / distinct < SIGNIFICANT:
         return None
     return (
@@ -102,7 +96,7 @@ def _untestable(relabelled: int, size: int, distinct: int, share_a_class: bool) 
 
 
 def _shuffled(actual: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Labels bool [U] as they are and shuffled, as bits [U, W]."""
+    """Labels bool [U], first unchanged and then shuffled, as bits [U, W]."""
     drawn = 0
 
     def draw(number: int) -> np.ndarray:
@@ -117,11 +111,11 @@ def _shuffled(actual: np.ndarray, count: int, rng: np.random.Generator) -> np.nd
 
 
 def share_excess(paired: InBand, heldout: InBand, labels: Relabellings, bands: Sequence[Band]) -> list[Excess]:
-    """Excess of "the best match lies in a band", for each: some match is at or above α, none at or above β.
+    """Excess of "the best match lies in the band" for each band: some match is at or above α, none at or above β.
 
     Args:
-      paired: what each generated image scores with the training images, the first half of the pool.
-      heldout: with the held-out images, the other half.
+      paired: scores of each generated image with the training photos, the first half of the pool.
+      heldout: scores with the held-out photos, the other half.
       labels: `relabellings` of the pool.
       bands: a band that ends at 1 has no upper limit.
     """
@@ -141,7 +135,7 @@ def share_excess(paired: InBand, heldout: InBand, labels: Relabellings, bands: S
 
 
 def _reached(paired: InBand, heldout: InBand, labels: Relabellings, thresholds: Sequence[float]) -> np.ndarray:
-    """Which of n images match some training image, and which some held-out one, in which relabelling.
+    """For n images and all relabellings: bits for a match with a training photo, and with a held-out photo.
 
     Args:
       paired: as for `share_excess`.
@@ -165,11 +159,11 @@ def _reached(paired: InBand, heldout: InBand, labels: Relabellings, thresholds: 
     for image in range(size):
         some, every = np.zeros_like(full), full
         for i in range(ends):
-            place = image * (ends + 1) + i
-            for step in range(starts[place], starts[place + 1], _STEP):
+            row = image * (ends + 1) + i
+            for step in range(starts[row], starts[row + 1], _STEP):
                 if np.array_equal(some & ~every, full):
                     break
-                added = labels.bits[members[step : min(step + _STEP, starts[place + 1])]]
+                added = labels.bits[members[step : min(step + _STEP, starts[row + 1])]]
                 some = some | np.bitwise_or.reduce(added, axis=0)
                 every = every & np.bitwise_and.reduce(added, axis=0)
             reached[1 + i, :, image] = some, full & ~every
@@ -177,10 +171,10 @@ def _reached(paired: InBand, heldout: InBand, labels: Relabellings, thresholds: 
 
 
 def nearest_excess(nearest: np.ndarray, labels: Relabellings) -> Excess:
-    """Excess of "the nearest pooled image is a training image", over 0.5, so that copying nothing gives 0.
+    """Excess of "the nearest pooled photo is a training photo" over 0.5, so that a model that copies nothing gives 0.
 
     Args:
-      nearest: position of each generated image's nearest among the pooled images, int [N].
+      nearest: position in the pool of the photo nearest to each generated image, int [N].
       labels: `relabellings`.
     """
     blocks = (labels.bits[nearest[start : start + _BLOCK]] for start in range(0, len(nearest), _BLOCK))
@@ -188,7 +182,7 @@ def nearest_excess(nearest: np.ndarray, labels: Relabellings) -> Excess:
 
 
 def _excess(differences: np.ndarray) -> Excess:
-    """Column 0 is the actual labelling. Rounding before comparing keeps equal shares equal."""
-    differences = np.round(differences, 9)
+    """The excess from the differences under all relabellings, the actual one first."""
+    differences = np.round(differences, 9)  # so that equal shares compare as equal
     low, high = np.quantile(differences[1:], [0.025, 0.975])
     return Excess(float(differences[0]), float(low), float(high), float((differences >= differences[0]).mean()))

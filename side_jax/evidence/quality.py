@@ -1,20 +1,18 @@
-"""What a change of the sampler costs: how far its images are from real photos, as distributions of descriptors.
+"""The quality of images: how far they are from photos, as distributions of descriptors.
 
-Fréchet distance and KID as they are defined, but in the space of the audit's descriptor and not of Inception: the
-values compare rows of one table, and are comparable with no published FID or KID.
+Fréchet distance and KID have their usual definitions, but use the audit's descriptor and not Inception. The values
+compare rows of one table; they cannot be compared with a published FID or KID.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import linalg, stats
+from scipy import linalg
 
-from side_jax.evidence.intervals import LEVEL, Estimate
+from side_jax.evidence.intervals import Difference, Estimate, Z, normal_test
 
 _BLOCK = 1024  # rows of a kernel matrix at once
-_Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
 
 
 def _check(*sets: np.ndarray) -> None:
@@ -28,13 +26,13 @@ def _check(*sets: np.ndarray) -> None:
 def frechet_distance(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "m _"]) -> float:
     """‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½): Fréchet distance of two Gaussians (Heusel et al. 2017, Eq. 6).
 
-    With Σ = XᵀX of centred features, Tr (Σ₁Σ₂)^½ is the sum of the singular values of X₁X₂ᵀ: no matrix is inverted and
-    no root taken, so a singular covariance, of fewer images than dimensions, needs no remedy. The estimate is biased
-    upwards, the more the fewer the images: compare sets of one size only.
+    With Σ = XᵀX of centred features, Tr (Σ₁Σ₂)^½ is the sum of the singular values of X₁X₂ᵀ. No matrix is inverted and
+    no matrix root computed, so covariances may be singular (fewer images than dimensions). The estimate is biased
+    upwards, more so for fewer images: compare sets of one size only.
 
     Args:
       first: features, one row per image.
-      second: the same.
+      second: features of the other set.
 
     Raises:
       ValueError: for fewer than 2 images in a set, or if shapes do not fit.
@@ -52,12 +50,12 @@ def frechet_distance(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, 
 
 
 class Kid(NamedTuple):
-    """An estimate of KID, and what it would be without each image (the jackknife).
+    """An estimate of KID, and the estimates without each image (the jackknife).
 
     Attributes:
-      value: the estimate; below 0 if by chance the sets are more alike than two of one distribution.
-      without_first: [N].
-      without_second: [M]; empty if image i of both sets belong together, and go together.
+      value: the estimate; below 0 if by chance the sets are more alike than two sets of one distribution.
+      without_first: without image i of the first set, [N]; of paired sets, without image i of both.
+      without_second: without image i of the second set, [M]; empty for paired sets.
     """
 
     value: float
@@ -65,26 +63,20 @@ class Kid(NamedTuple):
     without_second: np.ndarray
 
     def estimate(self) -> Estimate:
-        """With the jackknife's 95 % interval, which errs on the wide side (Efron and Stein 1981)."""
-        spread = _Z * float(np.sqrt(sum(_variance(kept) for kept in (self.without_first, self.without_second))))
+        """The value with the jackknife's 95 % interval, which is too wide on average (Efron and Stein 1981)."""
+        spread = Z * float(np.sqrt(sum(_variance(kept) for kept in (self.without_first, self.without_second))))
         return Estimate(self.value, self.value - spread, self.value + spread)
 
-    def minus(self, baseline: "Kid") -> tuple[Estimate, float]:
-        """The difference from another KID with the same second set, image i paired with image i: (estimate, p).
-
-        p is two-sided, of the normal distribution.
-        """
+    def minus(self, baseline: "Kid") -> Difference:
+        """The difference from another KID with the same second set, image i paired with image i."""
         pairs = zip(self, baseline, strict=True)
         value, *kept = (np.asarray(ours) - np.asarray(theirs) for ours, theirs in pairs)
         difference = Kid(float(value), *kept).estimate()
-        spread = (difference.high - difference.low) / 2 / _Z
-        if spread == 0:
-            return difference, float(difference.value == 0)
-        return difference, float(2 * stats.norm.sf(abs(difference.value) / spread))
+        return Difference(difference, normal_test(difference.value, (difference.high - difference.low) / 2 / Z))
 
 
 def _variance(kept: np.ndarray) -> float:
-    """The jackknife's, from the values without each image."""
+    """The jackknife's variance, from the values without each image."""
     return (len(kept) - 1) * float(kept.var()) if len(kept) else 0.0
 
 
@@ -93,9 +85,9 @@ def kid(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "m _"], paire
 
     Args:
       first: features, one row per image.
-      second: the same.
-      paired: image i of both sets was made of the same noise. Independent images are then those with different i, and
-        only they are compared (Gretton et al. 2012, Lemma 6): the estimate stays unbiased, and equal sets give 0.
+      second: features of the other set.
+      paired: image i of both sets has the same noise. Only images with different i are then independent, and only they
+        are compared (Gretton et al. 2012, Lemma 6): the estimate stays unbiased, and equal sets give 0.
 
     Raises:
       ValueError: for fewer than 2 images in a set (3 for an interval), if shapes do not fit, or if `paired` sets differ
@@ -109,25 +101,20 @@ def kid(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "m _"], paire
     if paired and len(first) != len(second):
         raise ValueError(f"paired sets must be of one size, got {len(first)} and {len(second)} images")
     n, m = len(first), len(second)
-    ours, theirs = (
-        _row_sums(first, first) - _diagonal(first, first),
-        _row_sums(second, second) - _diagonal(second, second),
-    )
+    ours = _row_sums(first, first) - _diagonal(first, first)
+    theirs = _row_sums(second, second) - _diagonal(second, second)
     across, back = _row_sums(first, second), _row_sums(second, first)
     if paired:
         both = _diagonal(first, second)
         rows = ours + theirs - (across - both) - (back - both)
         return Kid(rows.sum() / (n * (n - 1)), (rows.sum() - 2 * rows) / ((n - 1) * (n - 2)), np.zeros(0))
-    within_first, within_second, cross = (
-        ours.sum() / (n * (n - 1)),
-        theirs.sum() / (m * (m - 1)),
-        across.sum() / (n * m),
-    )
+    within_first, within_second = ours.sum() / (n * (n - 1)), theirs.sum() / (m * (m - 1))
     without_first = (ours.sum() - 2 * ours) / ((n - 1) * (n - 2)) + within_second
     without_first -= 2 * (across.sum() - across) / ((n - 1) * m)
     without_second = within_first + (theirs.sum() - 2 * theirs) / ((m - 1) * (m - 2))
     without_second -= 2 * (across.sum() - back) / (n * (m - 1))
-    return Kid(within_first + within_second - 2 * cross, without_first, without_second)
+    value = within_first + within_second - 2 * (across.sum() / (n * m))
+    return Kid(value, without_first, without_second)
 
 
 def _kernel(products: np.ndarray, dimensions: int) -> np.ndarray:
@@ -141,19 +128,17 @@ def _diagonal(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _row_sums(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Σ_j k(x_i, y_j), [N], without ever holding [N, M]."""
-    wide = second.astype(np.float64)
-
-    def blocks() -> Iterator[np.ndarray]:
-        for start in range(0, len(first), _BLOCK):
-            yield _kernel(first[start : start + _BLOCK].astype(np.float64) @ wide.T, first.shape[1]).sum(1)
-
-    return np.concatenate(list(blocks()))
+    """Σ_j k(x_i, y_j), [N], in blocks: the matrix [N, M] is never in memory."""
+    wide, sums = second.astype(np.float64), []
+    for start in range(0, len(first), _BLOCK):
+        products = first[start : start + _BLOCK].astype(np.float64) @ wide.T
+        sums.append(_kernel(products, first.shape[1]).sum(1))
+    return np.concatenate(sums)
 
 
 def unit_scale(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
-    """Descriptors of norm 1 as features for `kid`: of norm √d, so that x·y/d is the cosine.
+    """Descriptors of norm 1, scaled to norm √d for `kid`, so that x·y/d is the cosine.
 
-    At norm 1 the kernel would be all but linear, and see the difference of the means alone.
+    At norm 1 the kernel would be nearly linear, and measure only the difference of the means.
     """
     return descriptors.astype(np.float64) * np.sqrt(descriptors.shape[1])

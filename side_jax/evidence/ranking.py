@@ -1,39 +1,23 @@
-"""How well a score ranks positives above negatives: AUROC and TPR at a low FPR, with 95 % intervals.
+"""AUROC and TPR at a low FPR of a score that should rank positives above negatives, with 95 % intervals.
 
-Intervals describe other images of the same model. Images are independent draws, unless `groups` says which belong
+Intervals describe other images of the same model. Images are independent draws, unless `groups` names those that belong
 together (one index at several λ): then a group is the unit.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from side_jax.evidence.intervals import LEVEL, Estimate, proportion
+from side_jax.evidence.intervals import LEVEL, Difference, Estimate, Z, normal_test, proportion
 
-MIN_EACH = 10  # positives, and negatives, below which no interval is given
-_Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+MIN_EACH = 10  # the fewest positives, and negatives, for an interval
 _RESAMPLES = 2_000
 
 
-class TruePositives(NamedTuple):
-    """TPR at a limited FPR.
-
-    Attributes:
-      estimate: share of positives above the threshold.
-      threshold: lowest score of a negative that at most the asked share of negatives exceeds.
-      fpr: share of negatives above it: at or below the asked FPR. 0 if the asked FPR is below 1 over their number.
-    """
-
-    estimate: Estimate
-    threshold: float
-    fpr: float
-
-
 def too_few(positive: Bool[np.ndarray, " n"]) -> str | None:
-    """Why these labels allow no interval, with the counts; None if they do."""
+    """The reason why these labels allow no interval, with the counts; None if they allow one."""
     count = int(positive.sum())
     rest = len(positive) - count
     if count >= MIN_EACH and rest >= MIN_EACH:
@@ -48,14 +32,14 @@ def auroc(
 ) -> Estimate:
     """P(a positive scores higher than a negative) + P(equal) / 2, with DeLong's interval (DeLong et al. 1988).
 
-    The interval is symmetric on the logit scale (Pepe 2003, 5.2), so it stays inside [0, 1]. Where positives and
-    negatives are separated perfectly the variance is 0; then the end that is not 1 (or 0) is Clopper–Pearson's for as
-    many pairs without common images as there are, all of them ranked alike.
+    The interval is symmetric on the logit scale (Pepe 2003, 5.2), so it stays inside [0, 1]. If positives and negatives
+    are separated perfectly the variance is 0. Then the end that is not 1 (or 0) is Clopper–Pearson's, for the greatest
+    number of pairs without common images, all of them ranked the same way.
 
     Args:
       scores: higher should mean positive, [N].
       positive: [N].
-      groups: of images that are not independent: their deviations are summed first (Obuchowski 1997).
+      groups: images of one group are not independent: their deviations are summed first (Obuchowski 1997).
 
     Raises:
       ValueError: with fewer than `MIN_EACH` positives or negatives, or a score that is not finite.
@@ -65,7 +49,7 @@ def auroc(
     if value in (0.0, 1.0):
         pairs = proportion(np.ones(int(min(positive.sum(), (~positive).sum())), bool)).low
         return Estimate(value, pairs if value else 0.0, 1.0 if value else 1 - pairs)
-    spread = _Z * np.sqrt(_variance(influence, groups)) / (value * (1 - value))
+    spread = Z * np.sqrt(_variance(influence, groups)) / (value * (1 - value))
     low, high = 1 / (1 + np.exp(-np.log(value / (1 - value)) - np.array([-spread, spread])))
     return Estimate(value, float(low), float(high))
 
@@ -81,18 +65,18 @@ def auroc_difference(
     others: Float[np.ndarray, " n"],
     positive: Bool[np.ndarray, " n"],
     groups: Int[np.ndarray, " n"] | None = None,
-) -> tuple[Estimate, float]:
-    """AUROC of one score less that of another on the same images: (estimate, two-sided p), by DeLong et al. 1988.
+) -> Difference:
+    """AUROC of one score minus that of another on the same images (DeLong et al. 1988).
 
-    Where no image moves the difference, the interval is a point and p is 1 for none, else 0.
+    If no image influences the difference, the interval is a point.
     """
     _check(scores, positive)
     _check(others, positive)
     (value, influence), (other, other_influence) = _influence(scores, positive), _influence(others, positive)
     error = float(np.sqrt(_variance(influence - other_influence, groups)))
     difference = value - other
-    p = float(2 * stats.norm.sf(abs(difference) / error)) if error else float(difference == 0)
-    return Estimate(difference, max(-1.0, difference - _Z * error), min(1.0, difference + _Z * error)), p
+    estimate = Estimate(difference, max(-1.0, difference - Z * error), min(1.0, difference + Z * error))
+    return Difference(estimate, normal_test(difference, error))
 
 
 def tpr_at_fpr(
@@ -100,19 +84,21 @@ def tpr_at_fpr(
     positive: Bool[np.ndarray, " n"],
     fpr: float,
     groups: Int[np.ndarray, " n"] | None = None,
-    seed: int = 0,
-) -> TruePositives:
-    """Share of positives above a threshold that at most a share `fpr` of the negatives exceeds.
+) -> tuple[Estimate, float]:
+    """The share of positives above a threshold that at most a share `fpr` of the negatives exceeds, and that share.
 
-    The interval covers both a bootstrap of positives and negatives (of groups, if given), in which the threshold moves
-    too, and Clopper–Pearson's at the threshold found, which is wide where the bootstrap cannot move: at 0 and 1.
+    The threshold is the lowest score of a negative that allows it. If `fpr` is below 1 over the number of negatives,
+    the actual share is 0.
+
+    The interval covers two intervals. One is from a bootstrap of positives and negatives (of groups, if given), in
+    which the threshold moves too. The other is Clopper–Pearson's at the actual threshold; it is wide at shares of 0 and
+    1, where the bootstrap has no variance.
 
     Args:
       scores: higher should mean positive, [N].
       positive: [N].
       fpr: the highest allowed, in [0, 1).
       groups: as for `auroc`.
-      seed: of the bootstrap.
 
     Raises:
       ValueError: as `auroc`, or if `fpr` is outside [0, 1).
@@ -124,18 +110,18 @@ def tpr_at_fpr(
     negatives = scores[~positive][order]
     threshold = float(negatives[_allowed(np.ones((1, len(negatives))), fpr)[0]])
     above = scores[positive] > threshold
-    weights = _bootstrap_weights(positive, groups, np.random.default_rng((seed, 4)))
+    weights = _bootstrap_weights(positive, groups, np.random.default_rng((0, 4)))
     moved = negatives[_allowed(weights[:, ~positive][:, order], fpr)]
     of_positives = weights[:, positive]
     shares = (of_positives * (scores[positive] > moved[:, None])).sum(1) / np.maximum(of_positives.sum(1), 1)
     low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     exact = proportion(above)
     estimate = Estimate(exact.value, min(float(low), exact.low), max(float(high), exact.high))
-    return TruePositives(estimate, threshold, float((negatives > threshold).mean()))
+    return estimate, float((negatives > threshold).mean())
 
 
 def best(candidates: Mapping[str, np.ndarray], positive: np.ndarray) -> str:
-    """The candidate with the highest AUROC on these images, the first of several. One of each class suffices."""
+    """The candidate with the highest AUROC, the first of equals. It needs one positive and one negative only."""
     return max(candidates, key=lambda name: _influence(candidates[name], positive)[0])
 
 
@@ -148,7 +134,7 @@ def _check(scores: np.ndarray, positive: np.ndarray) -> None:
 
 
 def _influence(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:
-    """AUROC, and what each image adds to it: squared and summed it is DeLong's variance. [N]."""
+    """AUROC, and the influence of each image on it, [N]: the sum of its squares is DeLong's variance."""
     ranks = stats.rankdata(scores)  # ties get their mean rank, which counts them half
     m, n = int(positive.sum()), int((~positive).sum())
     won = (ranks[positive] - stats.rankdata(scores[positive])) / n  # V10 of DeLong's Eq. 4: share of negatives below
@@ -161,6 +147,7 @@ def _influence(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndar
 
 
 def _variance(influence: np.ndarray, groups: np.ndarray | None) -> float:
+    """DeLong's variance of AUROC."""
     if groups is not None:
         unit = np.unique(groups, return_inverse=True)[1]
         influence = np.bincount(unit, influence)
@@ -168,16 +155,16 @@ def _variance(influence: np.ndarray, groups: np.ndarray | None) -> float:
 
 
 def _allowed(weights: np.ndarray, fpr: float) -> np.ndarray:
-    """Place of the threshold among negatives from the highest score down, of weights [B, n]: int [B].
+    """Index of the threshold among negatives in descending order of score, with weights [B, n]: int [B].
 
-    The first whose own weight would take the negatives above the limit.
+    It is the first negative at which the sum of weights exceeds the limit.
     """
     limit = fpr * weights.sum(1, keepdims=True) + 1e-9
     return (np.cumsum(weights, axis=1) > limit).argmax(1)
 
 
 def _bootstrap_weights(positive: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """How often each image is in each resample, [B, N]: positives and negatives each anew, or whole groups."""
+    """The number of times that each image is in each resample, [B, N], of positives and negatives or of groups."""
     if groups is not None:
         unit = np.unique(groups, return_inverse=True)[1]
         size = int(unit.max()) + 1

@@ -2,22 +2,22 @@
 
 Both samples are counted in units that occur in both, in the first alone, or in the second alone:
 
-    hits      images i whose guided and whose unguided version is a hit, and images of one side only
-    photos    training photos that both samples find, and photos that one of them finds
+    hits      images i that are hits in both samples, and images that are hits in one
+    photos    training photos with a match in both samples, and photos with a match in one
 
-The first N images of both have the same noise, so what is in both is counted in both, and says nothing about which is
-larger. If both have the same expectation, a unit in one alone is as likely in the first as in the second, and the test
-is the binomial one: McNemar's, where the second sample may also have images without a partner.
+The first N images of both have the same noise. A unit in both counts in both, and does not decide which is larger.
+If both counts have the same expectation, a unit in one alone is as likely in the first as in the second. The test is
+then binomial: McNemar's, but the second sample may also have images without a partner.
 
-Why that holds for photos, which are no independent draws. Write X − θY for the first count less θ times the second,
-with expectation 0: a sum over photos, which are all but independent, for one image finds one photo at most, so that
-finding one makes another less likely. A term's variance is at most its mean square, so
+This holds for photos too, although they are not independent draws. Write X − θY for the first count less θ times the
+second, with expectation 0. It is a sum over photos, which are nearly independent: one image matches one photo at most,
+so a match with one makes a match with another less likely. A term's variance is at most its mean square, so
 
-    Var(X − θY) ≤ (1 − θ)² E[in both] + E[first alone] + θ² E[second alone],
+    Var(X − θY) ≤ (1 − θ)² E[in both] + E[first alone] + θ² E[second alone].
 
-which is what the interval takes, whatever the photos' probabilities, hubs included: of a photo found almost surely by
-both, nothing is left. Where the samples find different photos, each almost surely, test and interval are wider than
-they need be.
+The interval takes this bound. It holds for any probabilities of the photos, hubs included, since a photo that is almost
+surely in both adds almost nothing. If the samples match different photos, each almost surely, test and interval are
+wider than necessary.
 """
 
 import math
@@ -26,9 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from side_jax.evidence.intervals import LEVEL
-
-_Z = float(stats.norm.ppf(0.5 + LEVEL / 2))
+from side_jax.evidence.intervals import LEVEL, Z, sign_test
 
 
 class Overlap(NamedTuple):
@@ -40,12 +38,12 @@ class Overlap(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """What each sample has."""
+        """The number of units in each sample."""
         return self.both + self.first, self.both + self.second
 
 
 class Ratio(NamedTuple):
-    """A ratio with its 95 % interval; None where it is not bounded, for the second sample may have nothing."""
+    """A ratio with its 95 % interval. If the second sample has no units, value and upper end are None."""
 
     value: float | None
     low: float
@@ -68,26 +66,26 @@ def shared_hits(hits: np.ndarray, baseline: np.ndarray) -> Overlap:
 
 
 def shared_photos(winners: np.ndarray, baseline: np.ndarray) -> Overlap:
-    """Photos that are found.
+    """Photos with a match.
 
     Args:
-      winners: the photo that each image finds, or −1: int [N].
+      winners: the photo that each image matches, or −1: int [N].
       baseline: the same, int [M], M ≥ N.
 
     Raises:
       ValueError: if M < N.
     """
     _check(winners, baseline)
-    ours, theirs = (np.unique(found[found >= 0]) for found in (winners, baseline))
+    ours, theirs = (np.unique(photos[photos >= 0]) for photos in (winners, baseline))
     both = len(np.intersect1d(ours, theirs, assume_unique=True))
     return Overlap(both, len(ours) - both, len(theirs) - both)
 
 
 def ratio_with_interval(overlap: Overlap) -> Ratio:
-    """First count over second.
+    """The first count X over the second count Y.
 
-    With units in both, the logarithm is normal, of variance (first + second) / (X Y) by the module's bound, each count
-    raised by a half. Without, the interval is exact: given X + Y, X is binomial with probability θ / (1 + θ).
+    With units in both, the logarithm is normal, of variance (first + second) / (X Y) by the module's bound, with 0.5
+    added to each count. Without any, the interval is exact: given X + Y, X is binomial with probability θ / (1 + θ).
     """
     x, y = overlap.counts
     value = x / y if y else None
@@ -98,15 +96,14 @@ def ratio_with_interval(overlap: Overlap) -> Ratio:
         low, high = float(share.low), float(share.high)
         return Ratio(value, low / (1 - low), high / (1 - high) if y else None)
     x_half, y_half = x + 0.5, y + 0.5
-    spread = _Z * math.sqrt((overlap.first + overlap.second + 1) / (x_half * y_half))
+    spread = Z * math.sqrt((overlap.first + overlap.second + 1) / (x_half * y_half))
     centre = math.log(x_half / y_half)
     return Ratio(value, math.exp(centre - spread), math.exp(centre + spread))
 
 
 def equal_counts_p(overlap: Overlap) -> float:
-    """p of the null that both counts have the same expectation: two-sided, binomial; 1 if neither has a unit alone."""
-    alone = overlap.first + overlap.second
-    return float(stats.binomtest(overlap.first, alone).pvalue) if alone else 1.0
+    """Two-sided p of "both counts have the same expectation", binomial; 1 if no unit is in one sample alone."""
+    return sign_test(overlap.first, overlap.second)
 
 
 def _check(sample: np.ndarray, baseline: np.ndarray) -> int:

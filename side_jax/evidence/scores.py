@@ -1,13 +1,12 @@
-"""What the evidence reads of the match table, in columns: best matches, and everything in the bands."""
+"""The columns of the match table that scores come from: best matches, and all references in the bands."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from side_jax.evidence.intervals import Finds
+from side_jax.evidence.intervals import Finds, proportion, unique_share
 from side_jax.evidence.metrics import in_band
 
 Band = tuple[str, float, float]
@@ -15,53 +14,65 @@ Band = tuple[str, float, float]
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
-    """The best match of each of N images in one reference set: what is kept of every λ.
+    """The best match of each of N images in one reference set. Every λ keeps it.
 
     Attributes:
       best: highest score, float32 [N].
-      winner: position of the reference that has it, int32 [N].
+      winner: position of the best match in the reference set, int32 [N].
     """
 
     best: np.ndarray
     winner: np.ndarray
 
     @classmethod
-    def from_table(cls, table: pa.Table, prefix: str, ids: Sequence[str]) -> "Nearest":
-        """Reads the columns of one reference set, of which `ids` gives positions.
+    def from_table(cls, table: pa.Table, prefix: str, members: np.ndarray) -> "Nearest":
+        """Reads the columns of one reference set.
+
+        Args:
+          table: the match table, with photos as positions in the pool.
+          prefix: of the set's columns.
+          members: positions of the set's photos in the pool, ascending; `winner` is a position in `members`.
 
         Raises:
-          ValueError: if the table names an image that is not in `ids`.
+          ValueError: if the table has a photo that is not a member.
         """
         return Nearest(
             _float32(pc.list_element(table[f"{prefix}scores"], 0)),
-            _positions(pc.list_element(table[f"{prefix}ids"], 0), ids),
+            _within(pc.list_element(table[f"{prefix}ids"], 0), members),
         )
 
     def hits(self, band: Band) -> np.ndarray:
-        """Whose best score lies in the band: bool [N]. Its mean is AMS, Eq. (12)."""
+        """The images whose best score lies in the band: bool [N]. The mean is AMS, Eq. (12)."""
         return in_band(self.best.astype(np.float64), band[1], band[2])
 
     def winners(self, band: Band) -> np.ndarray:
-        """Best match of each image if it lies in the band, else −1: int [N]. Distinct ones over N: UMS, Eq. (13)."""
+        """The best match of each hit, −1 for other images: int [N]. Distinct ones over N are UMS, Eq. (13)."""
         return np.where(self.hits(band), self.winner, -1)
 
     def unique(self, band: Band) -> Finds:
         """`winners` as finds, at most one per image."""
         return Finds.of(self.winners(band))
 
+    def ams_and_ums(self, band: Band) -> dict[str, dict[str, float]]:
+        """AMS and UMS in the band with their intervals, as metrics.json has them."""
+        return {
+            "ams": proportion(self.hits(band))._asdict(),
+            "ums": unique_share(self.unique(band))._asdict(),
+        }
+
     def half(self, odd: bool) -> "Nearest":
-        """The images at odd or at even places."""
+        """The images with an odd or with an even position."""
         return Nearest(self.best[int(odd) :: 2], self.winner[int(odd) :: 2])
 
     def nearest(self) -> "Nearest":
-        """Without what else `Scores` holds."""
+        """The best matches alone, for a `Scores` too."""
         return Nearest(self.best, self.winner)
 
 
 @dataclasses.dataclass(frozen=True)
 class InBand:
-    """Every reference that scores at least the lowest band, per image, in any order: image i has those from
-    `offsets[i]` up to `offsets[i + 1]`.
+    """All references that score at least the lowest band, in any order. Image i has those from `offsets[i]` up to
+    `offsets[i + 1]`.
 
     Attributes:
       offsets: int64 [N + 1].
@@ -74,7 +85,7 @@ class InBand:
     scores: np.ndarray
 
     def rows(self, start: int, stop: int) -> "InBand":
-        """Those of the images `start` up to `stop`, as a view."""
+        """The references of the images `start` up to `stop`, as a view."""
         offsets = self.offsets[start : stop + 1]
         held = slice(offsets[0], offsets[-1])
         return InBand(offsets - offsets[0], self.positions[held], self.scores[held])
@@ -86,11 +97,11 @@ class InBand:
 
 @dataclasses.dataclass(frozen=True)
 class Scores(Nearest):
-    """What the match table says of N images against one reference set.
+    """All columns of the match table for N images against one reference set.
 
     Attributes:
       above: all references in the bands.
-      carlini, ratio: `metrics.carlini_ratio`, `metrics.nearest_ratio`, [N].
+      carlini, ratio: `columns.carlini_ratio`, `columns.nearest_ratio` of matching, [N].
     """
 
     above: InBand
@@ -98,20 +109,20 @@ class Scores(Nearest):
     ratio: np.ndarray
 
     @classmethod
-    def from_table(cls, table: pa.Table, prefix: str, ids: Sequence[str]) -> "Scores":
+    def from_table(cls, table: pa.Table, prefix: str, members: np.ndarray) -> "Scores":
         """As `Nearest.from_table`."""
-        found, names = Nearest.from_table(table, prefix, ids), table[f"{prefix}in_band"]
-        lengths = pc.list_value_length(names).to_numpy()
+        nearest, listed = Nearest.from_table(table, prefix, members), table[f"{prefix}in_band"]
+        lengths = pc.list_value_length(listed).to_numpy()
         above = InBand(
             np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-            _positions(pc.list_flatten(names), ids),
+            _within(pc.list_flatten(listed), members),
             _float32(pc.list_flatten(table[f"{prefix}in_band_scores"])),
         )
         ratios = (table[f"{prefix}{name}_ratio"].to_numpy() for name in ("carlini", "nearest"))
-        return cls(found.best, found.winner, above, *ratios)
+        return cls(nearest.best, nearest.winner, above, *ratios)
 
     def all_in_band(self, band: Band) -> Finds:
-        """Every reference in the band, per image. Their union over N is UMS_all."""
+        """All pairs of an image and a reference in the band. The distinct references over N are UMS_all."""
         inside = in_band(self.above.scores, band[1], band[2])
         return Finds(self.above.images()[inside], self.above.positions[inside], len(self.best))
 
@@ -120,12 +131,13 @@ def _float32(column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy().astype(np.float32, copy=False)
 
 
-def _positions(names: pa.ChunkedArray, known: Sequence[str]) -> np.ndarray:
-    found = pc.index_in(names, value_set=pa.array(known, pa.string()))
-    if found.null_count:
-        unknown = names.filter(pc.is_null(found))[0].as_py()
+def _within(column: pa.ChunkedArray, members: np.ndarray) -> np.ndarray:
+    """Positions in the pool as positions in a set."""
+    positions = column.to_numpy()
+    unknown = ~np.isin(positions, members)
+    if unknown.any():
         raise ValueError(
-            f"the match table names {unknown!r}, which is none of the {len(known)} images that it was made with;"
-            " restore the data set, or remove the extract folder to make that stage again"
+            f"the match table has photo {positions[unknown][0]}, which is none of the {len(members)} that it was made"
+            " with; restore the data set, or remove the extract folder to make that stage again"
         )
-    return found.to_numpy().astype(np.int32, copy=False)
+    return np.searchsorted(members, positions).astype(np.int32)

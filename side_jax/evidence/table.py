@@ -1,7 +1,6 @@
 """Table 1 (seed 002): the scores of each way to choose the guide, averaged over λ > 0, and their gain over Random."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,56 +10,48 @@ from side_jax.evidence.scores import Band, Nearest
 RANDOM = "random"  # λ = 0, unguided
 
 
-def method_row(sweep: Sequence[Nearest], bands: Sequence[Band]) -> dict[str, Any]:
-    """AMS and UMS of one method in every band, averaged over its λ, with 95 % intervals.
-
-    Args:
-      sweep: scores at each λ; images in the same order.
-      bands: bands of the score.
-    """
-    return {
-        band[0]: {
-            "ams": intervals.mean_share(np.stack([scores.hits(band) for scores in sweep]))._asdict(),
-            "ums": intervals.mean_unique_share([scores.unique(band) for scores in sweep])._asdict(),
-        }
-        for band in bands
-    }
-
-
-def gain_over_random(sweep: Sequence[Nearest], random: Nearest, bands: Sequence[Band]) -> dict[str, Any]:
-    """What a method adds to Random, by image index: no λ is picked, so all images serve."""
-    gains = {}
-    for band in bands:
-        hits = np.stack([scores.hits(band) for scores in sweep])
-        winners = np.stack([scores.winners(band) for scores in sweep])
-        pairs = {
-            "ams": intervals.share_difference(hits, random.hits(band)),
-            "ums": intervals.unique_difference(winners, random.winners(band)),
-        }
-        gains[band[0]] = {name: {"difference": e._asdict(), "p": p} for name, (e, p) in pairs.items()}
-    return gains
-
-
 def table1(
     train: Mapping[str, Sequence[Nearest]], heldout: Mapping[str, Sequence[Nearest]], bands: Sequence[Band]
-) -> list[dict[str, Any]]:
-    """One row per method, in the order given.
+) -> list[dict[str, object]]:
+    """One row per method, in the order of `train`.
 
     Args:
-      train: method -> its scores at each λ against the training images; "random" has the one of λ = 0.
-      heldout: the same against held-out images; empty if there are none.
+      train: method -> its scores at each λ against the training photos; "random" has those of λ = 0.
+      heldout: the same against held-out photos; empty if there are none.
       bands: bands of the score.
+
+    Returns:
+      Rows with "method", "num_scales", and by band: "train" and "heldout", AMS and UMS with 95 % intervals; "gain",
+      their difference from Random by image index. "heldout" and "gain" are None without held-out photos or Random.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for method, sweep in train.items():
         compared = method != RANDOM and RANDOM in train
         rows.append(
             {
                 "method": method,
                 "num_scales": len(sweep),
-                "train": method_row(sweep, bands),
-                "heldout": method_row(heldout[method], bands) if method in heldout else None,
-                "gain": gain_over_random(sweep, train[RANDOM][0], bands) if compared else None,
+                "train": {band[0]: _means(sweep, band) for band in bands},
+                "heldout": {band[0]: _means(heldout[method], band) for band in bands} if method in heldout else None,
+                "gain": {band[0]: _gain(sweep, train[RANDOM][0], band) for band in bands} if compared else None,
             }
         )
     return rows
+
+
+def _means(sweep: Sequence[Nearest], band: Band) -> dict[str, object]:
+    """AMS and UMS of one method in one band, averaged over its λ; images in the same order at each λ."""
+    return {
+        "ams": intervals.mean_share(np.stack([scores.hits(band) for scores in sweep]))._asdict(),
+        "ums": intervals.mean_unique_share([scores.unique(band) for scores in sweep])._asdict(),
+    }
+
+
+def _gain(sweep: Sequence[Nearest], random: Nearest, band: Band) -> dict[str, object]:
+    """The gain over Random in one band. No λ is picked, so all images serve."""
+    hits = np.stack([scores.hits(band) for scores in sweep])
+    winners = np.stack([scores.winners(band) for scores in sweep])
+    return {
+        "ams": intervals.share_difference(hits, random.hits(band)).facts(),
+        "ums": intervals.unique_difference(winners, random.winners(band)).facts(),
+    }

@@ -1,9 +1,9 @@
 """Numbers of the report as it writes them."""
 
 import math
-from typing import Any
 
 from side_jax.evidence import null
+from side_jax.evidence.scores import Band
 
 SIGNIFICANT = null.SIGNIFICANT
 
@@ -23,10 +23,9 @@ def decimals(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def times(ratio: dict[str, Any]) -> str:
+def times(ratio: dict[str, float]) -> str:
     """A ratio to something, like 2.1 times [1.6, 2.9]: two digits of the value, and its interval to the same place."""
-    value = ratio["value"]
-    places = max(0, 1 - math.floor(math.log10(value))) if value else 2
+    places = max(0, 1 - math.floor(math.log10(ratio["value"]))) if ratio["value"] else 2
     value, low, high = (f"{ratio[name]:,.{places}f}" for name in ("value", "low", "high"))
     return f"{value} times [{low}, {high}]"
 
@@ -43,3 +42,55 @@ _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 def p_value(p: float) -> str:
     """A p value, like p = 0.012, or p < 0.001."""
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+
+
+def better(p: float, difference: float) -> str:
+    """What a difference is worth: better, worse or not significant."""
+    if p >= SIGNIFICANT:
+        return "not significant"
+    return "better" if difference > 0 else "worse"
+
+
+def band_range(band: Band) -> str:
+    """A band with its scores, like mid [0.5, 0.6)."""
+    name, low, high = band
+    return f"{name} [{low:g}, {high:g}{']' if high >= 1 else ')'}"
+
+
+def scale_list(scales: list[float]) -> str:
+    """The λ of a sweep in words: all of them if they are few."""
+    if len(scales) <= 8:
+        return ", ".join(f"{scale:g}" for scale in scales)
+    return f"{len(scales)} from {min(scales):g} to {max(scales):g}"
+
+
+def method_name(method: str) -> str:
+    """A method as the paper calls it."""
+    return _METHOD_NAMES.get(method, method)
+
+
+_METHOD_NAMES = {
+    "random": "Random",
+    "ol_ti": "OL-TI",
+    "side": "SIDE",
+    "side_clusters": "SIDE, clusters",
+    "side_exact": "SIDE, exact",
+    "side_repeats": "SIDE, exact, repeats",
+    "exact_train": "Exact, training photos (bound)",
+    "exact_heldout": "Exact, held-out photos (control)",
+    "random_labels": "Random labels",
+}
+
+
+def untested(excess: dict[str, float], reason: str | None, even_at_0: bool = False) -> str | None:
+    """Why the relabelling test says nothing of an excess, as the end of a sentence; None if it says something.
+
+    Args:
+      excess: `null.Excess`.
+      reason: why it can say nothing of any, if that is so.
+      even_at_0: whether an excess that is 0 in every relabelling is one more of these; else nothing was scored at all.
+    """
+    same = excess["value"] == excess["null_low"] == excess["null_high"] and excess["p"] == 1
+    if reason is None and same and (excess["value"] or even_at_0):
+        return "the photos that decide it have the same label in every relabelling"
+    return reason

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from flax import traverse_util
+from flax.typing import VariableDict
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from side_jax.artifacts import AuditError, write_bytes
-from side_jax.distributed import once
-from side_jax.models.resnet import ResNet
-from side_jax.surrogate.guide import autodiff_gradient
+from side_jax.diffusion.guide import autodiff_gradient
+from side_jax.runtime.distributed import once
+from side_jax.runtime.files import AuditError, write_bytes
+from side_jax.surrogate.resnet import ResNet
 
 VARIABLES = "variables.safetensors"  # names are paths in the tree: params/conv1/kernel
 
@@ -33,7 +34,7 @@ class Classifier:
     """
 
     net: ResNet = flax.struct.field(pytree_node=False)
-    variables: Any
+    variables: VariableDict
     dtype: DTypeLike = flax.struct.field(pytree_node=False, default=jnp.float32)
 
     @property
@@ -59,8 +60,8 @@ class Classifier:
         return autodiff_gradient(self.log_prob, x_t, t, labels)
 
 
-def save_variables(directory: epath.Path, variables: Any) -> None:
-    """Writes variables as one safetensors file, atomically; replaces what is there.
+def save_variables(directory: epath.Path, variables: VariableDict) -> None:
+    """Writes variables as one safetensors file, atomically; replaces an existing one.
 
     To be called by all processes: the primary writes, and the others wait for it.
     """
@@ -68,14 +69,18 @@ def save_variables(directory: epath.Path, variables: Any) -> None:
     once(f"{directory.name}: variables", lambda: write_bytes(directory / VARIABLES, save(arrays)))
 
 
-def load_variables(directory: epath.Path) -> Any:
-    """Reads what `save_variables` wrote, as NumPy arrays. Waits for no other process: one may read alone.
+def load_variables(directory: epath.Path) -> VariableDict:
+    """Reads the file of `save_variables`, as NumPy arrays. Waits for no other process: one may read alone.
 
     Raises:
-      AuditError: naming the file, if it is missing or corrupt.
+      AuditError: as `read_tensors`.
     """
-    path = directory / VARIABLES
+    return traverse_util.unflatten_dict(read_tensors(directory / VARIABLES), sep="/")
+
+
+def read_tensors(path: epath.Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, by name. Raises `AuditError`, naming the file, if it is missing or corrupt."""
     try:
-        return traverse_util.unflatten_dict(load(path.read_bytes()), sep="/")
+        return load(path.read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
         raise AuditError(f"{path} cannot be read ({error}); remove its folder to make that stage again") from error

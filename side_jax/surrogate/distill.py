@@ -1,24 +1,27 @@
 """Time-dependent knowledge distillation, TDKD (seed 002, §3.3.2, Eq. 11)."""
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.typing import Collection, VariableDict
 from jaxtyping import Array, Float
 
-from side_jax import preemption
+from side_jax.diffusion.guide import Guide
 from side_jax.diffusion.objective import sample_timesteps
 from side_jax.diffusion.process import Process
 from side_jax.diffusion.sample import to_float
-from side_jax.models.resnet import ResNet
-from side_jax.sharding import index_keys
+from side_jax.runtime import preemption
+from side_jax.runtime.batching import in_batches
+from side_jax.runtime.sharding import index_keys
+from side_jax.runtime.training import LossFn, random_flip
 from side_jax.surrogate.exact import ExactGuide
-from side_jax.surrogate.guide import LogProb
-from side_jax.training import LossFn, random_flip
+from side_jax.surrogate.resnet import ResNet
 
 AGREEMENT_SHARE = 10  # one image in so many measures a guide's agreement and is not trained on
 AGREEMENT_LEVELS = 10  # noise levels at which it is measured
@@ -32,20 +35,22 @@ def kl_divergence(p: Float[Array, "n k"], log_q: Float[Array, "n k"]) -> Float[A
 
 
 class Known(NamedTuple):
-    """What the exact guide says beforehand to a student: the `frozen` of its training.
+    """The inputs of a student's training that never change: its `frozen`.
 
     Attributes:
+      process: α and σ.
       posterior: the exact guide, whose p^t(y|x_t) the student learns instead of p(y|x). The minimiser of Eq. (11) is
         the same, and the targets are without the noise that they have at x. None: p(y|x), as in the paper.
       density: how often each t is drawn, float32 [T], sums to 1. None: uniformly, as in the paper.
     """
 
+    process: Process
     posterior: ExactGuide | None = None
     density: jax.Array | None = None
 
 
 def undecided_density(agreement: Mapping[int, float], num_timesteps: int) -> np.ndarray:
-    """t drawn half uniformly and half where the exact guide is undecided: ∝ a (1 − a), a its agreement at t.
+    """A density of t, half uniform and half where the exact guide is undecided: ∝ a (1 − a), a its agreement at t.
 
     Args:
       agreement: of the exact guide, by timestep (`agreement_by_noise`).
@@ -60,15 +65,18 @@ def undecided_density(agreement: Mapping[int, float], num_timesteps: int) -> np.
     return (0.5 * share + 0.5 / num_timesteps).astype(np.float32)
 
 
-def distill_loss(net: ResNet, process: Process, flip: bool) -> LossFn:
-    """What a guide learns, on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
+@functools.cache  # so that a program is compiled once in a process
+def distill_loss(net: ResNet, flip: bool) -> LossFn:
+    """A guide's loss on {"image": uint8 [N, H, W, C], "target": float [N, K] or int [N]}.
 
     D_KL(p(y|x) ‖ p^t(y|x_t)) with t uniform, Eq. (11); for hard targets that is the cross-entropy. A time-independent
-    net sees x instead of x_t. `frozen`, a `Known`, replaces targets or the density of t.
+    net sees x instead of x_t. `frozen` is a `Known`, which may replace targets or the density of t.
     """
 
-    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Known | None) -> tuple[jax.Array, Any]:
-        posterior, density = frozen or Known()
+    def loss(
+        params: Collection, model_state: VariableDict, key: jax.Array, batch: Mapping[str, jax.Array], frozen: Known
+    ) -> tuple[jax.Array, tuple[VariableDict, dict[str, jax.Array]]]:
+        process, posterior, density = frozen
         flip_key, t_key, eps_key = jax.random.split(key, 3)
         x = to_float(batch["image"])
         x = random_flip(flip_key, x) if flip else x
@@ -94,46 +102,42 @@ def distill_loss(net: ResNet, process: Process, flip: bool) -> LossFn:
 
 
 def agreement_by_noise(
-    log_prob: LogProb,
+    guide: Guide,
     images: np.ndarray,
     labels: np.ndarray,
     process: Process,
     timesteps: Sequence[int],
     key: jax.Array,
-    batch_size: int = AGREEMENT_BATCH,
 ) -> dict[int, float]:
     """Share of images that a guide gives their label, by timestep.
 
     Args:
-      log_prob: (x_t float32 [n, H, W, C], t int32 [n]) -> log p^t(y | x_t) float32 [n, K]; or of a time-independent
-        guide, to be shown x_t. Of a `jax.tree_util.Partial` the arrays are arguments of the compiled program; what any
-        other function closes over is compiled into it.
+      guide: sees x_t, also if it is time-independent. Its arrays are arguments of the compiled program.
       images: uint8 [N, H, W, C].
       labels: the top class of each, int32 [N].
       process: α and σ.
-      timesteps: noise levels to look at.
+      timesteps: noise levels.
       key: the noise of image i is from fold_in(key, i), at every level the same.
-      batch_size: images on the device at once. Changes speed and memory only.
 
     Raises:
       Preempted: between two batches, if this process has been asked to stop.
     """
-
-    @jax.jit
-    def top(log_prob: LogProb, images: jax.Array, indices: jax.Array, t: jax.Array) -> jax.Array:
-        noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(index_keys(key, indices))
-        times = jnp.full(images.shape[:1], t)
-        return log_prob(process.add_noise(to_float(images), noise, times), times).argmax(-1)
-
-    guide = log_prob if isinstance(log_prob, jax.tree_util.Partial) else jax.tree_util.Partial(log_prob)
     guide = jax.device_put(guide)  # once for all batches
-    size, agreed = min(batch_size, len(images)), dict.fromkeys(timesteps, 0)
-    for start in range(0, len(images), size):
-        rows = np.arange(start, min(start + size, len(images)))
-        # The last batch is filled up with its last image, so that one program serves all batches.
-        padded = np.pad(rows, (0, size - len(rows)), mode="edge")
+    agreed = dict.fromkeys(timesteps, 0)
+    for rows in in_batches(len(images), min(AGREEMENT_BATCH, len(images))):
+        real = np.unique(rows)
         for t in timesteps:
             preemption.check()
-            found = top(guide, images[padded], padded.astype(np.uint32), jnp.int32(t))
-            agreed[t] += int((np.asarray(found)[: len(rows)] == labels[rows]).sum())
+            top = _top(guide, images[rows], process, key, rows.astype(np.uint32), jnp.int32(t))
+            agreed[t] += int((np.asarray(top)[: len(real)] == labels[real]).sum())
     return {t: count / len(images) for t, count in agreed.items()}
+
+
+@jax.jit
+def _top(
+    guide: Guide, images: jax.Array, process: Process, key: jax.Array, indices: jax.Array, t: jax.Array
+) -> jax.Array:
+    """The most probable class of each image with the noise of its own key, int32 [N]."""
+    noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(index_keys(key, indices))
+    times = jnp.full(images.shape[:1], t)
+    return guide.log_prob(process.add_noise(to_float(images), noise, times), times).argmax(-1)

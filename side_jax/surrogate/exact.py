@@ -18,14 +18,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from side_jax.diffusion.process import Process
 from side_jax.diffusion.sample import to_float
-from side_jax.sharding import place
-from side_jax.target import Target
+from side_jax.runtime.batching import ROWS, WHOLE
+from side_jax.runtime.sharding import place
+from side_jax.targets.target import Target
 
 BLOCK = 8192  # images of the set at once
 Rows = tuple[jax.Array, ...]  # images, half_norms and labels of a block
@@ -47,10 +48,10 @@ class ExactGuide:
       axis: mesh axis over which the set is sharded, inside `shard_map`; None: every device has all of it.
     """
 
-    images: Any
-    centre: Any
-    half_norms: Any
-    labels: Any
+    images: jax.Array
+    centre: jax.Array
+    half_norms: jax.Array
+    labels: jax.Array
     process: Process
     num_classes: int = flax.struct.field(pytree_node=False)
     block: int = flax.struct.field(pytree_node=False)
@@ -62,22 +63,23 @@ class ExactGuide:
 
     def layout(self) -> "ExactGuide":
         """As `Guide.layout`."""
-        rows, one = PartitionSpec(self.axis) if self.axis else PartitionSpec(), PartitionSpec()
-        process: Any = Process(one)  # type: ignore[arg-type]
-        return dataclasses.replace(self, images=rows, centre=one, half_norms=rows, labels=rows, process=process)
+        whole = jax.tree.map(lambda _: WHOLE, self)
+        if self.axis is None:
+            return whole
+        rows: Any = ROWS
+        return dataclasses.replace(whole, images=rows, half_norms=rows, labels=rows)
 
     def log_prob(self, x_t: Float[Array, "n h w c"], t: Int[Array, " n"]) -> Float[Array, "n k"]:
         """log p^t(y | x_t), as `Guide.log_prob`. The set must not be sharded."""
         assert self.axis is None, "log_prob of a sharded set"
-        x, scale, alpha = self._centred(x_t, t)
+        noisy = self._centred(x_t, t)
 
         def one(rows: Rows) -> jax.Array:
-            log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
+            log_w = self._log_weights(noisy, rows)
             total = jax.nn.logsumexp(log_w, axis=1, keepdims=True)
             return jnp.concatenate([_by_class(log_w, rows[2], self.num_classes), total], axis=1)
 
-        blocks = tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in self._rows)
-        joint = one(self._rows) if self._whole else jax.nn.logsumexp(lax.map(one, blocks), axis=0)
+        joint = one(self._rows) if self._whole else jax.nn.logsumexp(lax.map(one, self._blocks), axis=0)
         return joint[:, :-1] - joint[:, -1:]
 
     def gradient(
@@ -86,11 +88,12 @@ class ExactGuide:
         """α_t / σ_t² (Σ_i w_i^c x_i − Σ_i w_i x_i), as `Guide.gradient`. Without autodiff."""
         if self.axis is not None:
             x_t, t, labels = (lax.all_gather(rows, self.axis, tiled=True) for rows in (x_t, t, labels))
-        x, scale, alpha = self._centred(x_t, t)
+        noisy = self._centred(x_t, t)
+        x, scale, _ = noisy
 
         def log_weights(rows: Rows) -> jax.Array:
             """log w_i^c and log w_i, each up to a constant: [2, N, B]."""
-            log_w = _log_weights(x, scale, alpha, rows[0], rows[1], self.centre)
+            log_w = self._log_weights(noisy, rows)
             return jnp.stack([log_w + _log_of_class(rows[2], labels), log_w])
 
         def difference(logs: jax.Array, normaliser: jax.Array, rows: Rows) -> jax.Array:
@@ -103,14 +106,13 @@ class ExactGuide:
             normaliser = self._merged(jax.nn.logsumexp(logs, axis=2))
             moved = difference(logs, normaliser, self._rows)
         else:
-            blocks = tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in self._rows)
-            sums = lax.map(lambda rows: jax.nn.logsumexp(log_weights(rows), axis=2), blocks)
+            sums = lax.map(lambda rows: jax.nn.logsumexp(log_weights(rows), axis=2), self._blocks)
             normaliser = self._merged(jax.nn.logsumexp(sums, axis=0))
 
             def add(so_far: jax.Array, rows: Rows) -> tuple[jax.Array, None]:
                 return so_far + difference(log_weights(rows), normaliser, rows), None
 
-            moved, _ = lax.scan(add, jnp.zeros_like(x), blocks)
+            moved, _ = lax.scan(add, jnp.zeros_like(x), self._blocks)
         g = scale * moved
         if self.axis is not None:
             g = lax.psum_scatter(g, self.axis, tiled=True)
@@ -121,13 +123,24 @@ class ExactGuide:
         alpha, sigma = (level.reshape(-1, 1) for level in self.process.at(t))
         return x_t.reshape(len(x_t), -1) - alpha * self.centre[None], alpha / sigma**2, alpha
 
+    def _log_weights(self, noisy: tuple[jax.Array, jax.Array, jax.Array], rows: Rows) -> jax.Array:
+        """−‖x − α x_i‖² / (2 σ²) + ‖x‖² / (2 σ²) = α/σ² (x·x_i − ½ α ‖x_i‖²): [N, B]."""
+        x, scale, alpha = noisy
+        images, half_norms, _ = rows
+        products = _matmul(x, (to_float(images) - self.centre[None]).T)
+        return jnp.where(jnp.isinf(half_norms)[None], _NOTHING, scale * (products - alpha * half_norms[None]))
+
     @property
     def _rows(self) -> Rows:
         return self.images, self.half_norms, self.labels
 
     @property
+    def _blocks(self) -> Rows:
+        return tuple(rows.reshape(-1, self.block, *rows.shape[1:]) for rows in self._rows)
+
+    @property
     def _whole(self) -> bool:
-        """Is the set, or this device's share of it, one block?"""
+        """True if the set, or this device's share of it, is one block."""
         return len(self.images) == self.block
 
     def _merged(self, normaliser: jax.Array) -> jax.Array:
@@ -136,14 +149,6 @@ class ExactGuide:
             return normaliser
         highest = lax.pmax(normaliser, self.axis)
         return highest + jnp.log(lax.psum(jnp.exp(normaliser - highest), self.axis))
-
-
-def _log_weights(
-    x: jax.Array, scale: jax.Array, alpha: jax.Array, images: jax.Array, half_norms: jax.Array, centre: jax.Array
-) -> jax.Array:
-    """−‖x − α x_i‖² / (2 σ²) + ‖x‖² / (2 σ²) = α/σ² (x·x_i − ½ α ‖x_i‖²): [N, B]."""
-    products = _matmul(x, (to_float(images) - centre[None]).T)
-    return jnp.where(jnp.isinf(half_norms)[None], _NOTHING, scale * (products - alpha * half_norms[None]))
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -169,14 +174,14 @@ def _by_class(log_w: jax.Array, labels: jax.Array, num_classes: int) -> jax.Arra
 
 
 def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block: int = BLOCK) -> ExactGuide:
-    """The guide that training could at best arrive at on a labelled set (Eq. 11), without training.
+    """The best guide that training on a labelled set could give (Eq. 11), without training.
 
     Args:
       target: from `load_target`; its schedule says how noise is added.
-      images: uint8 [N, H, W, C]: synthetic images; or real ones, for the bound that no surrogate is.
-      labels: the class of each image, int [N] in 0 … K − 1, or −1 for one of no class, which then only competes
-        with the others; or p(y | x), float [N, K], rows that sum to 1.
-      block: images of the set at once; smaller takes less memory. Changes no result but by rounding.
+      images: uint8 [N, H, W, C]: synthetic images; or photos, for the bound, which no surrogate is.
+      labels: the class of each image, int [N] in 0 … K − 1, or −1 for none: the image then only competes with the
+        others; or p(y | x), float [N, K], rows that sum to 1.
+      block: images of the set at once; fewer take less memory. Changes results by rounding only.
 
     Returns:
       A guide for `sample(…, guide=…)`; `guide.log_prob(x_t, t)` is log p^t(y | x_t), float32 [N, K].
@@ -192,11 +197,7 @@ def exact_guide(target: Target, images: np.ndarray, labels: np.ndarray, *, block
       >>> side_jax.sample(target, num_images=2, num_steps=2, guide=guide, labels=1, scale=4.0).shape
       (2, 32, 32, 1)
     """
-    if getattr(images, "dtype", None) != np.uint8 or images.ndim != 4 or images.shape[1:] != target.image_shape:
-        found = f"{images.dtype} {list(images.shape)}" if hasattr(images, "dtype") else type(images).__name__
-        raise ValueError(
-            f"exact_guide: images must be uint8 [N, {', '.join(map(str, target.image_shape))}], got {found}"
-        )
+    target.check_images(images, "exact_guide: images")
     if block < 1:
         raise ValueError(f"exact_guide: block must be at least 1, got {block}")
     labels = check_labels(images, np.asarray(labels), "exact_guide")
@@ -245,8 +246,8 @@ def make_exact_guide(
       labels: int32 [N] or float32 [N, K], from `check_labels`.
       process: α and σ.
       block: images of the set at once.
-      mesh: devices; None leaves the arrays where they are.
-      sharded: every device gets an equal share of the set, in place of all of it.
+      mesh: devices; None is the default device.
+      sharded: every device gets an equal share of the set, instead of all of it.
     """
     shards = mesh.size if mesh and sharded else 1
     block = min(block, -(-len(images) // shards))
@@ -262,11 +263,11 @@ def make_exact_guide(
         labels = np.where(labels > 0, np.log(np.maximum(labels, 1e-44)), _NOTHING).astype(np.float32)
     else:
         num_classes = int(labels.max()) + 1
-    pad = ((0, rows - len(flat)),)
-    labels = np.pad(labels, pad + ((0, 0),) * (labels.ndim - 1))
-    padded = np.pad(flat, (*pad, (0, 0)))
+    pad = (0, rows - len(flat))
+    labels = np.pad(labels, (pad, *((0, 0),) * (labels.ndim - 1)))
+    padded = np.pad(flat, (pad, (0, 0)))
     axis = "data" if mesh and sharded else None
-    guide = ExactGuide(padded, centre, half_norms, labels, process, num_classes, block, axis)
+    guide = ExactGuide(padded, centre, half_norms, labels, process, num_classes, block, axis)  # type: ignore[arg-type]
     if mesh is None:
         return jax.tree.map(jnp.asarray, guide)
     return jax.tree.map(lambda array, spec: place(array, spec, mesh), guide, guide.layout())

@@ -1,6 +1,8 @@
 """Pseudo-labels y_I for the synthetic images (seed 002, §3.3.1), soft or hard."""
 
 import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,22 +11,22 @@ import numpy as np
 import optax
 import scipy.sparse.csgraph
 import scipy.special
+from flax.typing import Collection, VariableDict
 
-from side_jax import preemption
 from side_jax.diffusion.sample import to_float
-from side_jax.extraction.matching import matches_above
-from side_jax.models.resnet import ResNet
-from side_jax.training import LossFn, random_flip
+from side_jax.runtime.batching import batched
+from side_jax.runtime.training import LossFn, random_flip
+from side_jax.surrogate.resnet import ResNet
 
 _BATCH = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """One label per image, soft or hard, and for clusters where they come from.
+    """One label per image, soft or hard, and facts of the clusters that they come from.
 
     Attributes:
-      labels: int32 [N], the (most probable) class; −1 of an image that is of no class (`repeat_labels`).
+      labels: int32 [N], the (most probable) class; −1 for an image of no class (`repeat_labels`).
       num_classes: K.
       probs: float32 [N, K], rows sum to 1; None for hard labels.
       cohesion: float32 [K₀], mean cosine of each cluster's members to its centre; [0] for other sources.
@@ -42,25 +44,24 @@ class Labels:
         """From p(y | x), [N, K]."""
         return cls(probs.argmax(1).astype(np.int32), probs.shape[1], probs.astype(np.float32), **facts)
 
-    def hardened(self) -> "Labels":
-        """The most probable class alone."""
-        return dataclasses.replace(self, probs=None)
-
     @property
     def targets(self) -> np.ndarray:
-        """What a guide learns: float32 [N, K] by KL, or int32 [N] by cross-entropy."""
+        """The targets of a guide's training: float32 [N, K] for KL, or int32 [N] for cross-entropy."""
         return self.labels if self.probs is None else self.probs
 
 
 def unique_labels(num_images: int) -> Labels:
-    """Each image its own class: the "random labels" of seed 002, §4.2, "one sample assigned with one unique label"."""
+    """Each image is its own class: "random labels" in seed 002, §4.2, "one sample assigned with one unique label"."""
     return Labels(np.arange(num_images, dtype=np.int32), num_images)
 
 
+@functools.cache  # so that a program is compiled once in a process
 def teacher_loss(net: ResNet, flip: bool) -> LossFn:
     """Cross-entropy of the teacher on {"image": uint8 [N, H, W, C], "label": int32 [N]}."""
 
-    def loss(params: Any, model_state: Any, key: jax.Array, batch: Any, frozen: Any) -> tuple[jax.Array, Any]:
+    def loss(
+        params: Collection, model_state: VariableDict, key: jax.Array, batch: Mapping[str, jax.Array], frozen: None
+    ) -> tuple[jax.Array, tuple[VariableDict, dict[str, jax.Array]]]:
         x = to_float(batch["image"])
         x = random_flip(key, x) if flip else x
         logits, updated = net.apply({"params": params, **model_state}, x, train=True, mutable=["batch_stats"])
@@ -71,19 +72,16 @@ def teacher_loss(net: ResNet, flip: bool) -> LossFn:
     return loss
 
 
-def classifier_labels(net: ResNet, variables: Any, images: np.ndarray) -> Labels:
+def classifier_labels(net: ResNet, variables: VariableDict, images: np.ndarray) -> Labels:
     """The teacher's p(y | x) for uint8 images [N, H, W, C]."""
+    size = min(_BATCH, len(images))
+    return Labels.soft(batched(lambda batch: _probabilities(net, variables, batch), images, size))
 
-    @jax.jit
-    def probabilities(batch: jax.Array) -> jax.Array:
-        logits: Any = net.apply(variables, to_float(batch))
-        return nn.softmax(logits, axis=-1)
 
-    rows = []
-    for i in range(0, len(images), _BATCH):
-        rows.append(probabilities(images[i : i + _BATCH]))
-        preemption.check()
-    return Labels.soft(np.concatenate(rows))
+@functools.partial(jax.jit, static_argnames=("net",))
+def _probabilities(net: ResNet, variables: VariableDict, images: jax.Array) -> jax.Array:
+    logits: Any = net.apply(variables, to_float(images))
+    return nn.softmax(logits, axis=-1)
 
 
 def cluster_labels(
@@ -126,29 +124,29 @@ def cluster_labels(
     return Labels.soft(probs, cohesion=mean_cosine.astype(np.float32), kept=kept)
 
 
-def repeat_labels(descriptors: np.ndarray, threshold: float) -> Labels:
+def repeat_labels(repeats: Sequence[np.ndarray], threshold: float) -> Labels:
     """One class for each picture that the model makes again and again: no training data, and no number of clusters.
 
     Images whose descriptors have a cosine of `threshold` or more are repeats of each other, directly or by a chain.
-    A group of two or more is a class; every other image is of none, −1. What a model repeats it has likely memorized
-    (Carlini et al. 2023, section 4.2, who look for cliques of such images).
+    A group of two or more is a class; every other image has none, −1. A model has likely memorized the images that it
+    repeats (Carlini et al. 2023, section 4.2, who look for cliques of such images).
 
     Args:
-      descriptors: unit rows, float32 [N, D], of the synthetic images.
-      threshold: cosine.
+      repeats: for each of N images, the positions of those with a cosine of `threshold` or more, itself among them.
+      threshold: for the error.
 
     Raises:
       ValueError: if there are fewer than 2 groups.
     """
-    found = matches_above(descriptors, descriptors, threshold)
-    rows = np.repeat(np.arange(len(found)), [len(indices) for indices, _ in found])
-    columns = np.concatenate([indices for indices, _ in found])
-    graph = scipy.sparse.coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(found), len(found)))
+    count = len(repeats)
+    rows = np.repeat(np.arange(count), [len(indices) for indices in repeats])
+    edges = (np.ones(len(rows), bool), (rows, np.concatenate(repeats)))
+    graph = scipy.sparse.coo_array(edges, shape=(count, count))
     _, group = scipy.sparse.csgraph.connected_components(graph, directed=False)
     repeated = np.bincount(group) >= 2
     if repeated.sum() < 2:
         raise ValueError(
-            f"labels.repeat {threshold} leaves {int(repeated.sum())} groups of repeated images among {len(found)}"
+            f"labels.repeat {threshold} leaves {int(repeated.sum())} groups of repeated images among {count}"
             " synthetic ones; lower it, or raise synthesize.num_images"
         )
     numbers = np.where(repeated, np.cumsum(repeated) - 1, -1)

@@ -1,23 +1,21 @@
-"""Labels and guides as they lie in a workdir."""
+"""Labels and guides in a workdir."""
 
 import io
 import zipfile
-from typing import Any
 
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-from side_jax.arrays import load_array, save_array
-from side_jax.artifacts import MANIFEST, AuditError, read_json, write_bytes
+from side_jax.diffusion.guide import Guide
 from side_jax.diffusion.process import Process
-from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.surrogate.classifier import Classifier, load_variables
-from side_jax.surrogate.exact import ExactGuide, make_exact_guide
-from side_jax.surrogate.guide import Guide
+from side_jax.runtime.arrays import load_array, save_array
+from side_jax.runtime.files import MANIFEST, AuditError, read_json, write_bytes
+from side_jax.surrogate.classifier import Classifier, load_variables, read_tensors
+from side_jax.surrogate.exact import make_exact_guide
 from side_jax.surrogate.labels import Labels
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
 
 SYNTHETIC = "synthetic/images.zarr"  # below the workdir
 _SET = "set.safetensors"
@@ -32,7 +30,7 @@ def write_labels(folder: epath.Path, labels: Labels) -> None:
 
 
 def read_labels(folder: epath.Path) -> Labels:
-    """What the label stage wrote. Raises `AuditError` naming the file if it cannot be read."""
+    """The labels of the label stage. Raises `AuditError` naming the file if it cannot be read."""
     path = folder / "labels.npz"
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
@@ -49,7 +47,7 @@ def write_exact(folder: epath.Path, labels: np.ndarray, process: Process, photos
       folder: of the distill stage.
       labels: int32 [N] or float32 [N, K].
       process: α and σ.
-      photos: uint8 [N, H, W, C]; None if the set are the synthetic images.
+      photos: uint8 [N, H, W, C]; None if the set is the synthetic images.
     """
     if photos is not None:
         save_array(folder / _IMAGES, photos)
@@ -57,7 +55,7 @@ def write_exact(folder: epath.Path, labels: np.ndarray, process: Process, photos
 
 
 def load_classifier(workdir: epath.PathLike) -> Guide:
-    """The guide that the distill stage of an audit made; with `methods`, that of the main one.
+    """The guide of an audit's distill stage; with `methods`, that of the main one.
 
     Args:
       workdir: the audit's workdir.
@@ -67,6 +65,16 @@ def load_classifier(workdir: epath.PathLike) -> Guide:
 
     Raises:
       ValueError: if that stage is not complete there.
+
+    Example:
+      >>> import tempfile, side_jax
+      >>> from configs import orl
+      >>> config = orl.get_config()
+      >>> config.labels.source = "dataset"  # the bound, which needs no synthetic images
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     workdir = side_jax.run(config, folder + "/orl", stages=("target", "label", "distill"))
+      ...     side_jax.load_classifier(workdir).num_classes
+      40
     """
     return read_guide(epath.Path(workdir) / "classifier", epath.Path(workdir))
 
@@ -84,7 +92,9 @@ def read_guide(folder: epath.Path, workdir: epath.Path, mesh: Mesh | None = None
         raise ValueError(f"{folder.parent} holds no finished classifier; run the stages up to distill first")
     facts = read_json(folder / MANIFEST)["facts"]
     if facts["guide"] == "exact":
-        return _read_exact(folder, workdir, facts, mesh, sharded)
+        arrays = read_tensors(folder / _SET)
+        images = load_array(workdir / SYNTHETIC if facts["synthetic"] else folder / _IMAGES)
+        return make_exact_guide(images, arrays["labels"], Process(arrays["alpha_bar"]), facts["block"], mesh, sharded)
     net = ResNet(
         ARCHITECTURES[facts["arch"]],
         facts["num_classes"],
@@ -92,16 +102,3 @@ def read_guide(folder: epath.Path, workdir: epath.Path, mesh: Mesh | None = None
         imagenet_input=facts["imagenet_input"],
     )
     return Classifier(net, load_variables(folder))
-
-
-def _read_exact(
-    folder: epath.Path, workdir: epath.Path, facts: dict[str, Any], mesh: Mesh | None, sharded: bool
-) -> ExactGuide:
-    try:
-        arrays = load((folder / _SET).read_bytes())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AuditError(
-            f"{folder / _SET} cannot be read ({error}); remove its folder to make that stage again"
-        ) from error
-    images = load_array(workdir / SYNTHETIC if facts["synthetic"] else folder / _IMAGES)
-    return make_exact_guide(images, arrays["labels"], Process(arrays["alpha_bar"]), facts["block"], mesh, sharded)

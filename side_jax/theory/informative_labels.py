@@ -1,9 +1,9 @@
-"""Proposition 1 of seed 002, measured: are latents with one label less spread than all latents?
+"""Proposition 1 of seed 002, measured: it says that latents with one label are less spread than all latents.
 
-Eq. (4) compares nuclear norms of covariances; that of a covariance is its trace, so nothing is inverted. It is an
+Eq. (4) compares nuclear norms of covariances. The nuclear norm of a covariance is its trace. The equation is an
 assumption and may fail: by the law of total variance it holds for labels on average, but not for a label whose own
-variance is above the average by more than the labels' means vary. Eqs. (5) and (31) cannot fail where μ_c is the mean
-of the label's own latents, which minimises their left side; both sides are given all the same.
+variance is above the average by more than the labels' means vary. Eqs. (5) and (31) cannot fail if μ_c is the mean
+of the label's own latents, which minimises their left side. They are measured all the same.
 """
 
 from typing import NamedTuple
@@ -18,24 +18,16 @@ HOLDS, FAILS, OPEN = "holds", "fails", "not significant"
 
 
 class LabelSpread(NamedTuple):
-    """Both sides for one label.
+    """Proposition 1 for one label c.
 
     Attributes:
-      label: c.
-      num_images: with it, n_c.
-      nuclear_norm: ‖Σ_c‖_*, the left side of Eq. (4); Σ_c is unbiased.
-      scatter: Σ_{D_c} ‖z − μ_c‖², the left side of Eqs. (5) and (31).
-      scatter_about_mean: Σ_{D_c} ‖z − μ‖², the right side of Eq. (31).
-      eq4, eq5, eq31: left side over right side.
+      eq4: left over right side of Eq. (4), ‖Σ_c‖_* / ‖Σ‖_*, with unbiased covariances.
+      eq5: left over right side of Eq. (5), Σ_{D_c} ‖z − μ_c‖² / Σ_D ‖z − μ‖².
+      eq31: left over right side of Eq. (31), Σ_{D_c} ‖z − μ_c‖² / Σ_{D_c} ‖z − μ‖².
       limit_ratio: the ratio of Theorem 1, Eq. (6), for this label.
       verdict: on Eq. (4): "holds" or "fails" if the interval of `eq4` lies below or above 1, else "not significant".
     """
 
-    label: int
-    num_images: int
-    nuclear_norm: float
-    scatter: float
-    scatter_about_mean: float
     eq4: Estimate
     eq5: Estimate
     eq31: Estimate
@@ -44,18 +36,14 @@ class LabelSpread(NamedTuple):
 
 
 class Proposition1(NamedTuple):
-    """The measurement.
+    """Proposition 1 for all labels.
 
     Attributes:
-      nuclear_norm: ‖Σ‖_*, the right side of Eq. (4).
-      scatter: Σ_D ‖z − μ‖², the right side of Eq. (5).
-      labels: by label, ascending.
-      eq4, eq5, eq31: means over labels of left side over right side, labels being the sample.
+      labels: one entry per label, in ascending order of label.
+      eq4, eq5, eq31: means over labels of left over right side, labels being the sample.
       verdict: on the mean of Eq. (4), as for a label.
     """
 
-    nuclear_norm: float
-    scatter: float
     labels: tuple[LabelSpread, ...]
     eq4: Estimate
     eq5: Estimate
@@ -66,17 +54,17 @@ class Proposition1(NamedTuple):
 def proposition_1(
     features: Float[np.ndarray, "n d"], labels: np.ndarray, bootstraps: int = 1_000, seed: int = 0
 ) -> Proposition1:
-    """Both sides of Eqs. (4), (5) and (31), with 95 % intervals.
+    """Left over right side of Eqs. (4), (5) and (31), with 95 % intervals.
 
-    An interval reaches from the value by a factor exp(t · standard deviation over bootstrap samples / value) up and
-    down. For one label images are drawn anew within every label, and t has n_c − 1 degrees of freedom, for few images
-    deserve little trust. For the means labels are drawn anew. Of 40 random labels some 2 come out significant.
+    An interval reaches from the value up and down by a factor exp(t · standard deviation over bootstrap samples /
+    value). For one label the bootstrap draws images within every label, and t has n_c − 1 degrees of freedom, which
+    widens the interval for few images. For the means it draws labels. Of 40 random labels about 2 come out significant.
 
     Args:
       features: z, [N, d].
       labels: int [N].
-      bootstraps: samples.
-      seed: of the samples.
+      bootstraps: number of bootstrap samples.
+      seed: of the bootstrap.
 
     Raises:
       ValueError: if there is only one class, a label has one image, or all features are equal.
@@ -92,15 +80,14 @@ def proposition_1(
     nuclear_norm = float(about_mean.sum()) / (len(z) - 1)
 
     spreads = []
-    for k, (name, count) in enumerate(zip(names.tolist(), counts.tolist(), strict=True)):
+    for k, count in enumerate(counts.tolist()):
         eq4, eq5, eq31 = (_estimate(ratios[i, k], spread[i, k], count) for i in range(3))
         own = float(scatter[k]) / (count - 1)  # ‖Σ_c‖_* = Tr Σ_c
         limit = (scatter[k] + count * own) / (about_mean[k] + count * nuclear_norm)  # Eq. (50) summed
-        sides = count, own, float(scatter[k]), float(about_mean[k])
-        spreads.append(LabelSpread(name, *sides, eq4, eq5, eq31, float(limit), _verdict(eq4)))
+        spreads.append(LabelSpread(eq4, eq5, eq31, float(limit), _verdict(eq4)))
     drawn = rng.integers(0, len(names), (bootstraps, len(names)))
     eq4, eq5, eq31 = (_estimate(row.mean(), row[drawn].mean(1).std(), len(names)) for row in ratios)
-    return Proposition1(nuclear_norm, float(about_mean.sum()), tuple(spreads), eq4, eq5, eq31, _verdict(eq4))
+    return Proposition1(tuple(spreads), eq4, eq5, eq31, _verdict(eq4))
 
 
 def _ratios(scatter: np.ndarray, about_mean: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -111,9 +98,9 @@ def _ratios(scatter: np.ndarray, about_mean: np.ndarray, counts: np.ndarray) -> 
 
 
 def _bootstrap(z: np.ndarray, members: list[np.ndarray], bootstraps: int, rng: np.random.Generator) -> np.ndarray:
-    """`_ratios` of images drawn anew within each label: [3, bootstraps, K].
+    """`_ratios` of images drawn with replacement within each label: [3, bootstraps, K].
 
-    Sums about a mean of n drawn images fall short by (n − 1) / n, which few images would take for a real difference.
+    Sums about the mean of n drawn images are too small by a factor (n − 1) / n, which is corrected here.
     """
     counts = np.array([len(own) for own in members])
     squares, sums = np.empty((2, bootstraps, len(members))), np.empty((bootstraps, len(members), z.shape[1]))
@@ -137,12 +124,12 @@ def _verdict(ratio: Estimate) -> str:
 
 
 def _check(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that occur, and how often."""
+    """The labels that occur, and the number of images with each."""
     if labels.shape != z.shape[:1]:
         raise ValueError(f"labels must be one for each of the {len(z)} rows of features, got shape {labels.shape}")
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
-        raise ValueError("labels hold one class only, which informs about nothing (Definition 1); give two or more")
+        raise ValueError("labels hold one class only, which carries no information (Definition 1); give two or more")
     if counts.min() < 2:
         raise ValueError(f"label {names[counts.argmin()]} has one image, a covariance needs 2 or more; leave it out")
     if not z.any():

@@ -1,14 +1,14 @@
-"""What repeated linear denoising makes of noise, mode by mode, in closed form (arXiv 2410.14730, and its reviewers).
+"""Repeated linear denoising of noise, mode by mode, in closed form (arXiv 2410.14730, and its reviewers).
 
-Denoiser and covariance Σ = Σ_i λ_i u_i u_iᵀ share their eigenvectors, so that every chain is, per mode i,
-y ← g_i y + √q_i z. Energies E y² then follow in closed form, and what differs is which chain is run:
+The denoiser has the eigenvectors of the covariance Σ = Σ_i λ_i u_i u_iᵀ, so every chain is, per mode i,
+y ← g_i y + √q_i z, and the energies E y² follow in closed form. The chains differ:
 
   * `denoise_only`: x ← Σ(Σ + σ²I)⁻¹ x and nothing else. This is power iteration: all energy goes to the first
-    eigenvector. Here, and only here, the paper's theorem holds. One common factor per step, such as power iteration's
+    eigenvector. The paper's theorem holds here only. One common factor per step, such as power iteration's
     norm of 1, changes no share of the energy.
-  * `rescaled`: each denoised mode is put back to the variance that the next noise level has. Gives N(μ, Σ).
-  * `noise_injected`: the noise that denoising takes away is given back: with the posterior's covariance N(μ, Σ); with
-    white noise of the next level neither N(μ, Σ) nor the first eigenvector.
+  * `rescaled`: each denoised mode gets the variance that the next noise level has. Gives N(μ, Σ).
+  * `noise_injected`: noise is added after denoising. With the posterior's covariance this gives N(μ, Σ); with white
+    noise of the next level it gives neither N(μ, Σ) nor the first eigenvector.
   * `ddim`: the standard deterministic sampler, VP. Gives N(μ, Σ) as the number of steps grows.
 
 So a linear diffusion model with the standard sampler does not collapse: the reviewers are right.
@@ -28,13 +28,13 @@ class Chain(NamedTuple):
 
 
 def denoise_only(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, " T"]) -> Chain:
-    """x ← E[x₀ | x₀ + σ z = x] = Σ(Σ + σ²I)⁻¹ x, again and again: power iteration, whose direction collapses.
+    """Repeats x ← E[x₀ | x₀ + σ z = x] = Σ(Σ + σ²I)⁻¹ x: power iteration, whose direction collapses.
 
-    Energy of mode i after T steps of one σ: (λ_i / (λ_i + σ²))^2T times what it began with.
+    T steps of one σ multiply the energy of mode i by (λ_i / (λ_i + σ²))^2T.
 
     Args:
       variances: λ, [m].
-      sigma: the noise level that each step supposes, [T].
+      sigma: the noise level that each step assumes, [T].
 
     Raises:
       ValueError: if a variance is negative, or a σ is not above 0.
@@ -45,11 +45,10 @@ def denoise_only(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, " 
 
 
 def rescaled(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, " T"]) -> Chain:
-    """From level σ_t to σ_s, the next (0 after the last): E[x_s | x_t] = (λ + σ_s²)/(λ + σ_t²) x_t, times what gives it
-    back the variance λ + σ_s² of its level.
+    """From level σ_t to the next, σ_s (0 after the last): E[x_s | x_t], rescaled to the variance λ + σ_s² of its level.
 
-    The product of all steps is √(λ / (λ + σ_T²)), however many: N(μ, Σ) from N(μ, Σ + σ_T² I). It is the exact solution
-    of the probability flow, which DDIM approaches.
+    The product of all steps is √(λ / (λ + σ_T²)) for any number of steps: N(μ, Σ) from N(μ, Σ + σ_T² I). It is the
+    exact solution of the probability flow, which DDIM approaches.
 
     Args:
       variances: λ, [m].
@@ -64,13 +63,13 @@ def rescaled(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, " T"])
 
 
 def noise_injected(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, " T"], posterior: bool = True) -> Chain:
-    """A denoising step with noise after it.
+    """Each step denoises and then adds noise.
 
     Args:
       variances: λ, [m].
       sigma: noise levels, falling, [T]; 0 after the last.
       posterior: x_s is drawn from p(x_s | x_t), which gives N(μ, Σ) exactly. Otherwise x_s = E[x₀ | x_t] + σ_s z: the
-        posterior's covariance is left out, and the variance ends below λ; at one σ, repeated, at λ²/(2λ + σ²).
+        posterior's covariance is missing, and the variance ends below λ: for one repeated σ at λ²/(2λ + σ²).
 
     Raises:
       ValueError: as `rescaled`.
@@ -83,7 +82,7 @@ def noise_injected(variances: Float[np.ndarray, " m"], sigma: Float[np.ndarray, 
 
 
 def ddim(variances: Float[np.ndarray, " m"], alpha_bar: Float[np.ndarray, " S1"]) -> Chain:
-    """Deterministic DDIM with the Wiener denoiser (`linear_diffusion.wiener_prediction`), on x_t − √ᾱ_t μ.
+    """Deterministic DDIM with the Wiener denoiser (`linear_diffusion.denoise`), on x_t − √ᾱ_t μ.
 
     Args:
       variances: λ, [m].
@@ -104,11 +103,11 @@ def ddim(variances: Float[np.ndarray, " m"], alpha_bar: Float[np.ndarray, " S1"]
 def ddim_variance_ratio(variances: Float[np.ndarray, " m"], alpha_bar: Float[np.ndarray, " S1"]) -> np.ndarray:
     """Output variance of S DDIM steps over that of infinitely many between the same ᾱ: [m].
 
-    Infinitely many follow the probability flow, which takes variance v_T to v_S (v = ᾱλ + 1 − ᾱ) and so multiplies
-    any start by v_S / v_T: for white noise and a final ᾱ of 1, λ / v_T. That, and not λ, is the limit variance.
+    Infinitely many steps follow the probability flow, which takes variance v_T to v_S (v = ᾱλ + 1 − ᾱ) and so
+    multiplies any start by v_S / v_T. For white noise and a final ᾱ of 1 the limit variance is λ / v_T, and not λ.
 
     Raises:
-      ValueError: as `ddim`, or if a variance is 0, where a final ᾱ of 1 leaves nothing to divide by.
+      ValueError: as `ddim`, or if a variance is 0 and the final ᾱ is 1: the limit variance is then 0.
     """
     lam, a = _nonnegative(variances), np.asarray(alpha_bar, np.float64)
     gain = ddim(lam, a).gains.prod(0)
@@ -126,16 +125,8 @@ def energies(chain: Chain, start: Float[np.ndarray, " m"]) -> Float[np.ndarray, 
 
 
 def shares(energy: Float[np.ndarray, "*t m"]) -> Float[np.ndarray, "*t m"]:
-    """Energies over their sum: what power iteration, with its unit norm, would show."""
+    """Energies over their sum: those of power iteration, whose vectors have norm 1."""
     return energy / energy.sum(-1, keepdims=True)
-
-
-def run(chain: Chain, y: Float[np.ndarray, "n m"], seed: int) -> Float[np.ndarray, "n m"]:
-    """The chain itself, on the coordinates u_iᵀ(x − μ) of N samples."""
-    rng = np.random.default_rng(seed)
-    for gain, noise in zip(*chain, strict=True):
-        y = gain * y + np.sqrt(noise) * rng.standard_normal(y.shape)
-    return y
 
 
 def _nonnegative(variances: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 By Tweedie's second-order formula the exact denoiser has J = ∂E[x₀ | x_t]/∂x_t = √ᾱ/(1−ᾱ) Cov(x₀ | x_t), symmetric and
 without negative eigenvalues: from E[x₀ | x_t] = (x_t + (1−ᾱ) ∇log p)/√ᾱ and
 ∇² log p = (ᾱ Cov(x₀ | x_t)/(1−ᾱ) − I)/(1−ᾱ). Hence NUMBERS §4: Cov(x₀ | x_t) = ((1−ᾱ)/√ᾱ) J. A trained network is not
-exact: its J is not symmetric. Eigenpairs here are those of J itself, in complex pairs where they are, and `moments`
-says how far from symmetric J is.
+exact: its J is not symmetric. Eigenpairs here are those of J itself, some of them complex pairs, and `moments`
+measures how far J is from symmetric.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,9 @@ import scipy.linalg
 from jaxtyping import ArrayLike, Complex, Float
 
 from side_jax.diffusion.prediction import Denoise
-from side_jax.theory.linear_diffusion import check_timesteps
 
-Denoiser = Callable[[jax.Array], jax.Array]  # x_t -> x̂₀, both [N, H, W, C], each image for itself
-_ROUND = 4  # iterations between two looks at the residuals
+_ROUND = 4  # iterations between two checks of the residuals
+_MAX_ITERATIONS = 100
 
 
 class Eigenpairs(NamedTuple):
@@ -29,9 +28,9 @@ class Eigenpairs(NamedTuple):
     Attributes:
       values: λ, complex128 [N, k]; times (1−ᾱ)/√ᾱ they are variances of x₀ given x_t.
       vectors: v of norm 1, complex128 [N, D, k].
-      residuals: ‖J v − λ v‖ / |λ|, [N, k], J v being J applied to both parts of v.
-      block: orthonormal, float32 [N, D, p]: a start for another noise level.
-      iterations: of the whole block.
+      residuals: ‖J v − λ v‖ / |λ|, [N, k]; J is applied to the real and the imaginary part of v.
+      block: orthonormal columns, float32 [N, D, p]: a start for another noise level.
+      iterations: number of orthogonal iterations.
     """
 
     values: Complex[np.ndarray, "n k"]
@@ -45,24 +44,20 @@ class Moments(NamedTuple):
     """Estimates by random probes, one for each image: float [N].
 
     Attributes:
-      trace: tr J.
-      participation: (tr J)² / tr J², between 1 and D for a covariance: how many eigenvalues count.
-      symmetric_participation: the same of (J + Jᵀ)/2. Agrees if J is symmetric, and stays defined if it is not, when
-        tr J² = ‖(J + Jᵀ)/2‖² − ‖(J − Jᵀ)/2‖² may come near 0 or below.
+      symmetric_participation: (tr S)² / tr S² of S = (J + Jᵀ)/2, between 1 and D for a covariance: how many eigenvalues
+        count. tr J² itself may be near 0 or negative if J is not symmetric.
       asymmetry: ‖J − Jᵀ‖ / ‖J‖, Frobenius: 0 if symmetric, √2 if J and Jᵀ are orthogonal, 2 if J = −Jᵀ.
     """
 
-    trace: np.ndarray
-    participation: np.ndarray
     symmetric_participation: np.ndarray
     asymmetry: np.ndarray
 
 
 class Linearisation:
-    """J of a denoiser x̂₀(x_t) at given images and one t. Compiled once for all t.
+    """The Jacobian J of a denoiser x̂₀(x_t) at given images and one t. Compiled once for all t.
 
-    Products with J are forward mode (jvp), those with Jᵀ reverse mode. The block of an image goes through the network
-    as a batch of p copies, N p in all.
+    Products with J use forward mode (jvp), those with Jᵀ reverse mode (vjp). For a block of p directions the network
+    sees p copies of each image, N p in all.
     """
 
     def __init__(self, denoise: Denoise, num_timesteps: int):
@@ -77,21 +72,19 @@ class Linearisation:
         k: int = 8,
         oversampling: int = 24,
         tolerance: float = 1e-3,
-        max_iterations: int = 100,
         start: Float[np.ndarray, "n d p"] | None = None,
     ) -> Eigenpairs:
         """The k leading eigenpairs of J, by orthogonal iteration and a Rayleigh–Ritz step on the block.
 
-        The error falls by about |λ_{p+1} / λ_k| per iteration, p = k + oversampling. It stops as soon as all residuals
-        are at most `tolerance`, or after `max_iterations`: read the residuals.
+        The error falls by about |λ_{p+1} / λ_k| per iteration, p = k + oversampling. The iteration stops as soon as all
+        residuals are at most `tolerance`, or after 100 iterations: check the residuals.
 
         Args:
-          x_t: where, [N, H, W, C].
+          x_t: noisy images, [N, H, W, C].
           t: noise level, 0 … T − 1.
-          k: how many.
+          k: number of eigenpairs.
           oversampling: further directions in the block.
           tolerance: of ‖J v − λ v‖ / |λ|.
-          max_iterations: whole rounds of 4.
           start: `block` of another call; None for random directions.
 
         Raises:
@@ -99,13 +92,11 @@ class Linearisation:
         """
         x_t = jnp.asarray(x_t)
         n, dimension = len(x_t), x_t[0].size
-        check_timesteps(t, self._num_timesteps)
+        self._check_timestep(t)
         if not (k >= 1 and oversampling >= 0 and k + oversampling <= dimension):
             raise ValueError(f"k {k} and oversampling {oversampling} do not fit: images have {dimension} dimensions")
-        if not tolerance > 0 or max_iterations < 1:
-            raise ValueError(
-                f"tolerance must be above 0 and max_iterations 1 or more, got {tolerance}, {max_iterations}"
-            )
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be above 0, got {tolerance}")
         shape = (n, dimension, k + oversampling)
         if start is not None and start.shape != shape:
             raise ValueError(f"start has shape {start.shape}, needs {shape}")
@@ -115,36 +106,40 @@ class Linearisation:
             iterations += _ROUND
             block, image = self._iterate(x_t, jnp.int32(t), block, count=_ROUND)
             values, vectors, residuals = _ritz(np.asarray(block, np.float64), np.asarray(image, np.float64), k)
-            if residuals.max() <= tolerance or iterations >= max_iterations:
+            if residuals.max() <= tolerance or iterations >= _MAX_ITERATIONS:
                 return Eigenpairs(values, vectors, residuals, np.asarray(block), iterations)
 
-    def moments(self, x_t: Float[ArrayLike, "n h w c"], t: int, probes: int = 32, seed: int = 0) -> Moments:
+    def moments(self, x_t: Float[ArrayLike, "n h w c"], t: int, probes: int = 32) -> Moments:
         """Traces by Hutchinson's estimator, with random signs z: E zᵀJz = tr J, E (Jᵀz)·(Jz) = tr J², E‖Jz‖² = ‖J‖².
 
         Args:
-          x_t: where, [N, H, W, C].
+          x_t: noisy images, [N, H, W, C].
           t: noise level, 0 … T − 1.
-          probes: 2 or more.
-          seed: of the probes.
+          probes: number of random z, 2 or more.
 
         Raises:
           ValueError: if t is outside the schedule, or there are fewer than 2 probes.
         """
-        check_timesteps(t, self._num_timesteps)
+        self._check_timestep(t)
         if probes < 2:
             raise ValueError(f"probes must be 2 or more, got {probes}")
         x_t = jnp.asarray(x_t)
-        draws = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), (probes, *x_t.shape))
+        draws = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (probes, *x_t.shape))
         rows = [self._products(x_t, jnp.int32(t), jnp.asarray(z)) for z in draws]
         trace, squared, norm, transposed = np.array(rows, np.float64).transpose(1, 0, 2)  # each [probes, N]
-        # Of the squared trace without the diagonal terms z·Jz z·Jz, which would add the estimator's variance.
+        # (tr J)² from pairs of different probes: squares of one probe would add the estimator's variance.
         trace_squared = (trace.sum(0) ** 2 - (trace**2).sum(0)) / (probes * (probes - 1))
         frobenius, square = (norm + transposed).mean(0) / 2, squared.mean(0)
         asymmetry = np.sqrt(np.maximum(2 * (frobenius - square), 0) / frobenius)  # ‖J − Jᵀ‖² = 2‖J‖² − 2 tr J²
-        symmetric = (frobenius + square) / 2
-        return Moments(trace.mean(0), trace_squared / square, trace_squared / symmetric, asymmetry)
+        symmetric = (frobenius + square) / 2  # ‖(J + Jᵀ)/2‖²
+        return Moments(trace_squared / symmetric, asymmetry)
 
-    def _denoiser(self, t: jax.Array) -> Denoiser:
+    def _check_timestep(self, t: int) -> None:
+        if not 0 <= t < self._num_timesteps:
+            raise ValueError(f"t must be 0 to {self._num_timesteps - 1}, got {t}")
+
+    def _denoiser(self, t: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        """x_t -> x̂₀, both [N, H, W, C], at one t."""
         return lambda x: self._denoise(x, jnp.full(x.shape[:1], t)).x0
 
     def _orthogonal_iteration(
@@ -174,7 +169,7 @@ class Linearisation:
 
 
 def _ritz(block: np.ndarray, image: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rayleigh–Ritz: eigenpairs of Qᵀ J Q, and the residuals of Q y as eigenvectors of J."""
+    """Rayleigh–Ritz: eigenvalues of Qᵀ J Q, the eigenvectors Q y of J, and their residuals."""
     values, small = np.linalg.eig(block.swapaxes(1, 2) @ image)  # not symmetric: some in complex pairs
     order = np.argsort(-np.abs(values), axis=-1, kind="stable")[:, :k]
     values = np.take_along_axis(values, order, -1).astype(np.complex128)
@@ -187,12 +182,11 @@ def _ritz(block: np.ndarray, image: np.ndarray, k: int) -> tuple[np.ndarray, np.
 def real_span(vectors: Complex[np.ndarray, "d k"]) -> Float[np.ndarray, "d k"]:
     """An orthonormal basis of the k real dimensions that k eigenvectors span, [D, k].
 
-    A complex pair spans its real and imaginary part. If the k-th has its partner outside, the leading k directions of
-    the k + 1 are taken.
+    A complex pair spans its real and imaginary part. If the k-th vector has its partner outside, the basis has the
+    leading k of k + 1 directions.
     """
-    return np.linalg.svd(np.concatenate([vectors.real, vectors.imag], axis=1), full_matrices=False)[0][
-        :, : vectors.shape[1]
-    ]
+    both = np.concatenate([vectors.real, vectors.imag], axis=1)
+    return np.linalg.svd(both, full_matrices=False)[0][:, : vectors.shape[1]]
 
 
 def subspace_angles(
@@ -200,6 +194,6 @@ def subspace_angles(
 ) -> Float[np.ndarray, " k"]:
     """Principal angles between two spans of eigenvectors, in radians, largest first: [k].
 
-    Read with the eigenvalues: where λ_k and λ_{k+1} are close the span itself is arbitrary, and angles say nothing.
+    Where λ_k and λ_{k+1} are close the span itself is arbitrary, and the angles carry no information.
     """
     return scipy.linalg.subspace_angles(real_span(vectors), real_span(reference))

@@ -13,9 +13,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+_BATCH_SIZE = 128  # vectors per update, drawn with replacement
+_LEARNING_RATE = 2e-3  # of the first update; it decays to 0 by a cosine
+
 
 class DAE(NamedTuple):
-    """The weights. Column k of `w1` is what neuron k answers to, column k of `w2` what it writes.
+    """The weights. Column k of `w1` is the input weight of neuron k, column k of `w2` its output weight.
 
     Attributes:
       w1: W₁, float32 [D, p].
@@ -52,7 +55,7 @@ def check_problem(x: np.ndarray, sigma: float, lam: float) -> None:
 
 
 def monte_carlo_loss(
-    dae: DAE, x: Float[np.ndarray, "n d"], sigma: float, lam: float, draws: int = 1_000, seed: int = 0
+    dae: DAE, x: Float[np.ndarray, "n d"], sigma: float, lam: float, draws: int = 1_000
 ) -> tuple[float, float]:
     """The training loss by simulation, and its standard error.
 
@@ -62,7 +65,6 @@ def monte_carlo_loss(
       sigma: σ.
       lam: λ.
       draws: of noise for each vector, at least 2.
-      seed: of the noise.
 
     Raises:
       ValueError: for bad x, σ or λ (`check_problem`), or fewer than 2 draws.
@@ -76,7 +78,7 @@ def monte_carlo_loss(
     def losses(keys: jax.Array) -> jax.Array:
         return jax.lax.map(lambda key: _denoising_loss(dae, clean, key, sigma), keys, batch_size=256)
 
-    values = np.asarray(losses(jax.random.split(jax.random.key(seed), draws)), np.float64)
+    values = np.asarray(losses(jax.random.split(jax.random.key(0), draws)), np.float64)
     value = float(values.mean()) + lam * float(_squared_norms(dae))
     return value, float(values.std(ddof=1)) / draws**0.5
 
@@ -86,22 +88,17 @@ def train(
     num_hidden: int,
     sigma: float,
     lam: float,
-    *,
     num_steps: int = 3_000,
-    batch_size: int = 128,
-    learning_rate: float = 2e-3,
     seed: int = 0,
 ) -> tuple[DAE, Float[np.ndarray, " steps"]]:
-    """A network trained by Adam, from normal weights of variance 1/D; the rate decays to 0 by a cosine.
+    """A network trained by Adam from normal weights of variance 1/D.
 
     Args:
       x: clean vectors, [n, D].
       num_hidden: p.
       sigma: σ.
       lam: λ.
-      num_steps: updates.
-      batch_size: vectors an update, drawn with replacement, each with noise of its own.
-      learning_rate: of the first step.
+      num_steps: number of updates.
       seed: of weights, batches and noise.
 
     Returns:
@@ -111,28 +108,27 @@ def train(
       ValueError: for bad x, σ or λ (`check_problem`), or a count below 1.
     """
     check_problem(x, sigma, lam)
-    for name, value in (("num_hidden", num_hidden), ("num_steps", num_steps), ("batch_size", batch_size)):
+    for name, value in (("num_hidden", num_hidden), ("num_steps", num_steps)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    hyper = jnp.asarray([sigma, lam, learning_rate], jnp.float32)
-    sizes = (num_hidden, num_steps, batch_size)
-    dae, losses = _train(jnp.asarray(x, jnp.float32), jax.random.key(seed), hyper, sizes=sizes)
+    clean, key = jnp.asarray(x, jnp.float32), jax.random.key(seed)
+    dae, losses = _train(clean, key, jnp.float32(sigma), jnp.float32(lam), num_hidden, num_steps)
     return dae, np.asarray(losses)
 
 
-@functools.partial(jax.jit, static_argnames="sizes")
-def _train(x: jax.Array, key: jax.Array, hyper: jax.Array, *, sizes: tuple[int, int, int]) -> tuple[DAE, jax.Array]:
-    """`train` from one key; hyper is (σ, λ, learning rate), sizes are (p, steps, batch size)."""
-    sigma, lam, learning_rate = hyper
-    num_hidden, num_steps, batch_size = sizes
-    optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, num_steps))
+@functools.partial(jax.jit, static_argnames=("num_hidden", "num_steps"))
+def _train(
+    x: jax.Array, key: jax.Array, sigma: jax.Array, lam: jax.Array, num_hidden: int, num_steps: int
+) -> tuple[DAE, jax.Array]:
+    """`train` as one program, so that σ and λ need no compilation of their own."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
     key, init_key = jax.random.split(key)
     shape = (2, x.shape[1], num_hidden)
     dae = DAE(*(jax.random.normal(init_key, shape) / x.shape[1] ** 0.5))
 
     def loss(dae: DAE, step_key: jax.Array) -> jax.Array:
         index_key, noise_key = jax.random.split(step_key)
-        batch = x[jax.random.randint(index_key, (batch_size,), 0, x.shape[0])]
+        batch = x[jax.random.randint(index_key, (_BATCH_SIZE,), 0, x.shape[0])]
         return _denoising_loss(dae, batch, noise_key, sigma) + lam * _squared_norms(dae)
 
     def step(state: tuple[DAE, optax.OptState], number: jax.Array) -> tuple[tuple[DAE, optax.OptState], jax.Array]:

@@ -1,9 +1,9 @@
-"""What the ReLU denoising autoencoder can learn, in closed form (seed 003), and whether a data set lets it.
+"""The closed-form solutions of the ReLU denoising autoencoder (seed 003), and the check that a data set allows them.
 
-On separable data (cosines positive inside a cluster, negative across) each neuron serves one cluster, where it always
-fires, and no other. The loss then splits into one linear problem per cluster, solved by W₁ = W₂ = W. Clusters of one
-photo each give the memorizing solution, larger ones the generalizing. Both neglect the neurons that noise makes fire in
-the wrong cluster; how often it does is in `Separability.firing`.
+On separable data (cosines positive inside a cluster, negative across) each neuron always fires on one cluster and never
+on the others. The loss then splits into one linear problem per cluster, solved by W₁ = W₂ = W. Clusters of one photo
+each give the memorizing solution, larger ones the generalizing solution. Both neglect the neurons that fire in the
+wrong cluster because of noise; `Separability.firing` has their probabilities.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Separability(NamedTuple):
-    """How the vectors x [n, D] lie to one another; entry [j, i] is about a neuron along x_j and the input x_i + σε.
+    """Cosines between the vectors x [n, D]; entry [j, i] is about a neuron along x_j and the input x_i + σε.
 
     Attributes:
       cosines: [n, n].
@@ -41,7 +41,7 @@ class Separability(NamedTuple):
       separable: every cosine inside a cluster is positive and every cosine across is negative.
       worst_inside: (j, i, cosine) of the lowest cosine inside a cluster, j = i if all clusters are of one.
       worst_across: (j, i, cosine) of the highest cosine across clusters.
-      worst_leak: (j, i, probability) of the likeliest wrong neuron.
+      worst_leak: (j, i, probability) of the wrong neuron that is most likely to fire.
     """
 
     cosines: np.ndarray
@@ -65,7 +65,7 @@ def separability(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float) 
     """
     check_problem(x, sigma, 0.0)
     if check_clusters(labels, len(x)) < 2:
-        raise ValueError("labels hold one class only; whether clusters are apart needs two or more")
+        raise ValueError("labels hold one class only; separability needs two clusters or more")
     norms = np.linalg.norm(x.astype(np.float64), axis=1)
     unit = x / norms[:, None]
     cosines = unit @ unit.T
@@ -85,23 +85,23 @@ def strengths(
 
 
 def blocks(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float, lam: float) -> list[Block]:
-    """The optimum of each cluster, by label; separability is not asked for.
+    """The optimum of each cluster, in order of label; separability is not checked.
 
     Raises:
       ValueError: for bad x, σ or λ, or an empty cluster.
     """
     check_problem(x, sigma, lam)
-    found = []
+    solution = []
     for label in range(check_clusters(labels, len(x))):
         members = x[labels == label].astype(np.float64)
         _, singular, rows = np.linalg.svd(members / len(members) ** 0.5, full_matrices=False)
         share = len(members) / len(x)
-        found.append(Block(share, singular**2, rows.T, strengths(singular**2, share, sigma, lam)))
-    return found
+        solution.append(Block(share, singular**2, rows.T, strengths(singular**2, share, sigma, lam)))
+    return solution
 
 
 def separated_loss(solution: list[Block], sigma: float, lam: float) -> float:
-    """The loss where only neurons of the photo's own cluster fire, and all of them.
+    """The loss if all neurons of the photo's own cluster fire, and no others.
 
     Σ_k ρ_k Σ_j [s_j (1 − m_j)² + σ² m_j²] + 2λ Σ m_j.
     """
@@ -114,7 +114,7 @@ def separated_loss(solution: list[Block], sigma: float, lam: float) -> float:
 def memorizing(x: Float[np.ndarray, "n d"], sigma: float, lam: float, num_hidden: int) -> DAE:
     """The solution that stores every photo: columns r_i x_i, with ‖·‖² summing to m_i over the neurons of photo i.
 
-    m_i = (‖x_i‖² − nλ) / (‖x_i‖² + σ²). The num_hidden neurons go round the photos; those of one photo are equal.
+    m_i = (‖x_i‖² − nλ) / (‖x_i‖² + σ²). Neuron k belongs to photo k mod n; the neurons of one photo are equal.
 
     Args:
       x: [n, D].
@@ -123,7 +123,7 @@ def memorizing(x: Float[np.ndarray, "n d"], sigma: float, lam: float, num_hidden
       num_hidden: p, at least n.
 
     Raises:
-      ValueError: for bad x, σ or λ, fewer neurons than photos, or a photo with ‖x_i‖² ≤ nλ, which is better forgotten.
+      ValueError: for bad x, σ or λ, fewer neurons than photos, or a photo with ‖x_i‖² ≤ nλ, whose optimum is m_i = 0.
     """
     check_problem(x, sigma, lam)
     n = len(x)
@@ -145,15 +145,15 @@ def memorizing(x: Float[np.ndarray, "n d"], sigma: float, lam: float, num_hidden
 def generalizing(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float, lam: float, num_hidden: int) -> DAE:
     """The solution that stores each cluster's second moments; every neuron mixes all directions of its cluster.
 
-    W Wᵀ leaves a rotation of the neurons free. The one taken spreads the cluster's mean evenly over its neurons, so
-    that they all fire on its photos.
+    W Wᵀ leaves a rotation of the neurons free. The one used here spreads the cluster's mean evenly over its neurons,
+    so that they all fire on its photos.
 
     Args:
       x: [n, D].
       labels: int [n], 0 … K−1.
       sigma: σ.
       lam: λ.
-      num_hidden: p, shared out evenly over the clusters.
+      num_hidden: p, divided evenly between the clusters.
 
     Raises:
       ValueError: for bad x, σ or λ, an empty cluster, data that are not separable, fewer neurons for a cluster than it
@@ -162,8 +162,8 @@ def generalizing(x: Float[np.ndarray, "n d"], labels: np.ndarray, sigma: float, 
     solution = blocks(x, labels, sigma, lam)
     if len(solution) > 1:
         apart = separability(x, labels, sigma)
-        (j, i, low), (b, a, high) = apart.worst_inside, apart.worst_across
         if not apart.separable:
+            (j, i, low), (b, a, high) = apart.worst_inside, apart.worst_across
             raise ValueError(
                 f"the clusters are not separable: lowest cosine inside is {low:.3g} (x[{j}], x[{i}]), must be above 0;"
                 f" highest across is {high:.3g} (x[{b}], x[{a}]), must be below 0"
@@ -201,7 +201,7 @@ def _columns(block: Block, members: np.ndarray, count: int, label: int) -> np.nd
     if not rank:
         return np.zeros((members.shape[1], count))
     inside = members @ basis  # [n_k, r]
-    # Cosines of DCT-II: the first column is constant, no entry is above √2 of it, so that the mean outweighs the rest.
+    # Cosines of DCT-II: the first column is constant and no other entry exceeds √2 times it, so the mean dominates.
     q = np.cos(np.pi * np.arange(rank) * (np.arange(count)[:, None] + 0.5) / count)
     q /= np.linalg.norm(q, axis=0)
     q @= _first_axis_to(inside.mean(0))
@@ -217,14 +217,10 @@ def _columns(block: Block, members: np.ndarray, count: int, label: int) -> np.nd
 
 def _first_axis_to(direction: np.ndarray) -> np.ndarray:
     """An orthogonal matrix whose first row is the given direction, scaled to length 1 (a Householder reflection)."""
-    unit = direction / np.linalg.norm(direction)
-    axis = np.eye(len(unit))[0]
-    normal = unit - axis
+    unit, identity = direction / np.linalg.norm(direction), np.eye(len(direction))
+    normal = unit - identity[0]
     length = normal @ normal
-    reflection: np.ndarray = (
-        np.eye(len(unit)) - (2 / length) * np.outer(normal, normal) if length > 1e-24 else np.eye(len(unit))
-    )
-    return reflection
+    return identity - (2 / length) * np.outer(normal, normal) if length > 1e-24 else identity
 
 
 def _extreme(order: np.ndarray, values: np.ndarray) -> tuple[int, int, float]:

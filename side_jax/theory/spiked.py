@@ -1,11 +1,10 @@
 """How far eigenvectors of a sample covariance are from those of the population: the spiked covariance model.
 
 n samples of N(0, noise I + spike u uᵀ) in p dimensions; γ = p/n, ℓ = spike/noise. Below ℓ = √γ the first eigenvector of
-the sample says nothing of u. Sources: Baik, Ben Arous and Péché 2005; Paul 2007; Nadler 2008; arXiv 2410.14730.
+the sample tells nothing about u. Sources: Baik, Ben Arous and Péché 2005; Paul 2007; Nadler 2008; arXiv 2410.14730.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse.linalg
@@ -13,7 +12,7 @@ from jaxtyping import Float
 
 
 def cosine_squared(gamma: float, spike: float) -> float:
-    """cos² of the angle of first sample and population eigenvector as p, n → ∞: (1 − γ/ℓ²)/(1 + γ/ℓ); 0 if ℓ ≤ √γ.
+    """cos² between the first sample and population eigenvectors as p, n → ∞: (1 − γ/ℓ²)/(1 + γ/ℓ); 0 if ℓ ≤ √γ.
 
     Args:
       gamma: γ = p/n, above 0.
@@ -23,24 +22,8 @@ def cosine_squared(gamma: float, spike: float) -> float:
     return max(0.0, (1 - gamma / spike**2) / (1 + gamma / spike)) if spike > math.sqrt(gamma) else 0.0
 
 
-def sample_eigenvalue(gamma: float, spike: float) -> float:
-    """First eigenvalue of the sample covariance over the noise's variance: (1 + ℓ)(1 + γ/ℓ), larger than the
-    population's 1 + ℓ; if ℓ ≤ √γ, the edge (1 + √γ)² of the noise's own spectrum.
-    """
-    _check_positive(gamma=gamma, spike=spike)
-    root = math.sqrt(gamma)
-    return (1 + spike) * (1 + gamma / spike) if spike > root else (1 + root) ** 2
-
-
-class SpikedFit(NamedTuple):
-    """The first eigenpair of a sample covariance: its eigenvalue, and cos² with the population's. Each float64 [R]."""
-
-    eigenvalue: np.ndarray
-    cos2: np.ndarray
-
-
-def simulate(p: int, n: int, spike: float, repeats: int, seed: int) -> SpikedFit:
-    """Draws n samples of N(0, I + ℓ u uᵀ) in p dimensions, `repeats` times.
+def simulate(p: int, n: int, spike: float, repeats: int, seed: int) -> Float[np.ndarray, " R"]:
+    """cos² between the first eigenvector of n samples of N(0, I + ℓ u uᵀ) and u, drawn `repeats` times: float64 [R].
 
     Raises:
       ValueError: if p or n is below 2, `repeats` below 1, or ℓ not above 0.
@@ -49,13 +32,12 @@ def simulate(p: int, n: int, spike: float, repeats: int, seed: int) -> SpikedFit
         raise ValueError(f"needs p and n of 2 or more and a repeat, got p={p}, n={n}, repeats={repeats}")
     _check_positive(spike=spike)
     rng = np.random.default_rng(seed)
-    fits = []
+    cos2 = []
     for _ in range(repeats):
         x = rng.standard_normal((n, p))
-        x[:, 0] *= math.sqrt(1 + spike)  # u is the first axis: the noise looks alike from everywhere
-        value, direction = _first_eigenpair(x)
-        fits.append((value, direction[0] ** 2))
-    return SpikedFit(*np.array(fits).T)
+        x[:, 0] *= math.sqrt(1 + spike)  # u is the first axis: the noise is the same in every direction
+        cos2.append(_first_eigenvector(x)[0] ** 2)
+    return np.array(cos2)
 
 
 def estimated_directions(
@@ -64,7 +46,7 @@ def estimated_directions(
     """First eigenvectors of the covariance of noisy samples at several noise levels, from one set of clean samples.
 
     A denoiser that is estimated from its training pairs at level σ sees x₀ + σ z. Each level alone is a spiked model
-    with ℓ = spike/σ². How the levels hang together depends on z.
+    with ℓ = spike/σ². How far the levels agree depends on z.
 
     Args:
       p: dimensions.
@@ -91,17 +73,16 @@ def estimated_directions(
     for sigma in levels:
         x = sigma * noise
         x[:, 0] += clean
-        _, direction = _first_eigenpair(x)
+        direction = _first_eigenvector(x)
         directions.append(direction if direction[0] >= 0 else -direction)
         if fresh_noise:
             noise = rng.standard_normal((n, p))
     return np.stack(directions)
 
 
-def _first_eigenpair(x: np.ndarray) -> tuple[float, np.ndarray]:
-    """Of xᵀx / n, by Lanczos iteration: the eigenvalue and the unit vector [p]."""
-    _, singular, rows = scipy.sparse.linalg.svds(x, k=1, v0=np.ones(min(x.shape)))
-    return float(singular[0] ** 2 / len(x)), rows[0]
+def _first_eigenvector(x: np.ndarray) -> np.ndarray:
+    """The first eigenvector of xᵀx / n by Lanczos iteration, of norm 1: [p]."""
+    return scipy.sparse.linalg.svds(x, k=1, v0=np.ones(min(x.shape)))[2][0]
 
 
 def _check_positive(**values: float) -> None:

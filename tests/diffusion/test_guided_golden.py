@@ -8,7 +8,7 @@ import pytest
 
 import side_jax
 from side_jax.diffusion.sample import initial_noise, to_uint8
-from side_jax.sharding import index_keys, stage_key
+from side_jax.runtime.sharding import index_keys, stage_key
 from tests.golden.diffusers_models import NUM_STEPS, TRAINED
 from tests.golden.ours import GOLDEN, difference, guided_states, make_guide
 

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from side_jax.diffusion.objective import ddpm_loss, ema_decay, sample_timesteps
+from side_jax.diffusion.objective import ddpm_loss, sample_timesteps
 from side_jax.diffusion.schedule import Schedule
+from side_jax.runtime.training import ema_decay
 from tests.golden.ours import GOLDEN, difference
 
 

@@ -8,7 +8,7 @@ from side_jax.diffusion.sample import initial_noise, sample, to_float, to_uint8,
 from side_jax.diffusion.schedule import Schedule
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import clip
-from side_jax.sharding import index_keys
+from side_jax.runtime.sharding import index_keys
 
 SHAPE = (4, 4, 1)
 PROCESS = Schedule().process()

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import side_jax
+from side_jax.audit.options import SamplerOptions
 from side_jax.diffusion.prediction import Prediction, from_x0
 from side_jax.diffusion.process import Level, Process
 from side_jax.diffusion.sample import initial_noise, to_uint8
 from side_jax.diffusion.schedule import Schedule
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import CLIP_ORDERS, clip, consistent, fold, guide
-from side_jax.sharding import index_keys, stage_key
-from side_jax.stage_options import SamplerOptions
+from side_jax.runtime.declare import build
+from side_jax.runtime.sharding import index_keys, stage_key
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import Target
+from side_jax.targets.target import Network, Target
 from tests.golden.ours import GOLDEN, difference, guided_noise, write_adm
 
 PROCESS = Process(np.array([0.75, 0.36, 0.0], np.float32))  # σ: .5, .8, 1; α of the second: .6
@@ -173,7 +174,7 @@ def test_unknown_orders_are_refused_in_one_line():
     with pytest.raises(ValueError, match=rf"^sample: clip must be one of {known}$"):
         side_jax.sample(Target(StandardNormal(), {}, Schedule()), 1, clip="sideways")
     with pytest.raises(ValueError, match=rf"^sampler.clip must be one of {known}$"):
-        SamplerOptions("sideways")
+        build(SamplerOptions, {"solver": "ddim", "clip": "sideways"}, "sampler")
 
 
 ALPHA_BAR = Schedule().alpha_bar()
@@ -216,12 +217,11 @@ def test_step_goes_away_from_the_class_in_a_clipped_pixel_if_clipping_comes_afte
 TRACED = []
 
 
-class StandardNormal(nn.Module):
+class StandardNormal(Network):
     """v = 0, the target of standard normal images: x̂₀ = α x_t, ε̂ = σ x_t. Notes when it is traced."""
 
-    sample_size: int = 4
-    in_channels: int = 1
-    num_class_embeds: int | None = None
+    image_shape = (4, 4, 1)
+    num_classes = None
 
     def __call__(self, x_t, t, classes=None, dtype=jnp.float32):
         TRACED.append("target")

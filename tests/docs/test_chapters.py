@@ -8,7 +8,7 @@ import pytest
 
 from docs.theory.__main__ import chapter_text
 from docs.theory.verdicts import CONTRADICTED, IN_PART, OPEN, SUPPORTED
-from side_jax.artifacts import plain
+from side_jax.runtime.files import plain
 
 
 def check(chapter, tmp_path, **sizes):

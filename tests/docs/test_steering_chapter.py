@@ -1,7 +1,7 @@
 import numpy as np
 
 from docs.theory import steering
-from side_jax.representation.steering import Steering
+from side_jax.targets.steering import Steering
 
 
 def test_random_direction_is_one_direction_as_long_as_the_vectors_of_every_step():

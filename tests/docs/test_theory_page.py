@@ -4,7 +4,7 @@ from etils import epath
 
 from docs.guidance import __main__ as guidance
 from docs.theory.__main__ import FIGURES, NUMBERS, PAGE, render
-from side_jax.artifacts import read_json
+from side_jax.runtime.files import read_json
 
 
 def test_page_is_what_its_numbers_give():

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from side_jax.evidence import ranking
-from side_jax.evidence.detectors import aurocs, compare, measure
+from side_jax.evidence.detectors import aurocs, compare, compare_by_scale, measure
+from side_jax.evidence.memorized import MemorizedImages
+
+FPRS = (0.01,)
 
 
 def test_choice_is_made_on_even_images_and_measured_on_odd_ones():
@@ -49,3 +52,62 @@ def test_half_without_positives_is_named(half, there):
     found = compare({"a": {"": np.arange(100.0)}}, (indices % 2 == there) & (indices < 60), indices, ())
     assert found["too_few"].startswith(f"of the {half}-numbered, all 50 images are negatives")
     assert found["rows"] == []
+
+
+def labels(positive, clear=None, scale=0.0):
+    clear = {key: np.ones_like(value) for key, value in positive.items()} if clear is None else clear
+    indices = {key: np.arange(len(value)) for key, value in positive.items()}
+    return MemorizedImages(indices, {}, positive, clear, {"scale": scale, "threshold": 0.5, "calibrated": True})
+
+
+def spiky(positive, strength, seed=0):
+    """Scores of one measure, one layer, one t, and draws of the noise [N, L, T, D]."""
+    scores = np.random.default_rng(seed).normal(size=len(positive)) + strength * positive
+    return {"std": {"up, t = 10": scores}, "loss": {"t = 10": -scores}}, scores[:, None, None, None].astype(np.float32)
+
+
+def test_headline_is_of_the_smallest_scale_and_other_scales_keep_its_choice():
+    positive = np.arange(200) % 4 < 2
+    here, draws = spiky(positive, 3)
+    guided, _ = spiky(positive, 0, seed=1)
+    summary = compare_by_scale({0.0: here, 5.0: guided}, labels({0.0: positive, 5.0: positive}), draws, FPRS)
+    assert summary["rows"][0]["chosen"] == "up, t = 10"
+    assert summary["rows"][0]["auroc"]["low"] > 0.9
+    assert summary["differences"][0]["name"] == "loss" and summary["differences"][0]["difference"]["low"] > 0.5
+    assert summary["draws"] == [pytest.approx(summary["rows"][0]["auroc"]["value"])]
+    first, second, together = summary["scales"]
+    assert first["auroc"] == summary["rows"][0]["auroc"]
+    assert second["auroc"]["low"] < 0.5 < second["auroc"]["high"]
+    assert (together["scale"], together["positives"]) == (None, 100)
+
+
+def test_a_sign_is_never_flipped_after_seeing_the_data():
+    positive = np.arange(200) % 4 < 2
+    here, draws = spiky(positive, -3)
+    summary = compare_by_scale({0.0: here}, labels({0.0: positive}), draws, FPRS)
+    assert summary["rows"][0]["auroc"]["high"] < 0.1
+
+
+def test_too_few_memorized_images_are_said_with_their_number():
+    few = np.arange(200) < 6
+    here, draws = spiky(few, 3)
+    summary = compare_by_scale({0.0: here}, labels({0.0: few}), draws, FPRS)
+    assert summary["rows"] == [] and summary["scales"] == []
+    assert summary["too_few"].startswith(
+        "of the even-numbered, 3 positives and 97 negatives, an interval needs at least 10"
+    )
+
+
+def test_a_scale_without_enough_copies_has_a_row_that_says_so():
+    many, few = np.arange(200) % 4 < 2, np.arange(200) < 4
+    here, draws = spiky(many, 3)
+    summary = compare_by_scale({0.0: here, 9.0: here}, labels({0.0: many, 9.0: few}), draws, FPRS)
+    assert "2 positives and 98 negatives" in summary["scales"][1]["too_few"]
+
+
+def test_images_that_are_neither_are_left_out():
+    positive = np.arange(200) % 4 < 2
+    clear = np.arange(200) >= 20
+    here, draws = spiky(positive, 3)
+    summary = compare_by_scale({0.0: here}, labels({0.0: positive}, {0.0: clear}), draws, FPRS)
+    assert summary["positives"] + summary["negatives"] == 90

@@ -5,28 +5,15 @@ import numpy as np
 import pytest
 
 import side_jax
-from side_jax.evidence.metrics import (
-    average_over_scales,
-    carlini_ratio,
-    in_band,
-    nearest_ratio,
-    top_percent_mean,
-    ums_all,
-)
-from side_jax.extraction.matching import Matches
+from side_jax.evidence.metrics import average_over_scales, in_band, top_percent_mean
+from side_jax.matching.columns import carlini_ratio, nearest_ratio
+from side_jax.matching.search import Matches
 from tests.golden.ours import BANDS, our_scores
 from tests.golden.scores import plain_scores, random_scores
 
 # Five images, best scores 1.0, .65, .55, .55, .2; best training images 3, 3, 1, 2, 0.
 SCORES = np.array([[1.0, 0.58], [0.65, 0.5], [0.55, 0.5], [0.55, 0.1], [0.2, 0.1]], np.float32)
 MATCHES = Matches(SCORES, np.array([[3, 1], [3, 0], [1, 2], [2, 1], [0, 1]], np.int32))
-ABOVE = [
-    (np.array([1, 3]), np.array([0.58, 1.0])),
-    (np.array([0, 3]), np.array([0.5, 0.65])),
-    (np.array([1, 2]), np.array([0.55, 0.5])),
-    (np.array([2]), np.array([0.55])),
-    (np.array([], int), np.array([])),
-]
 
 
 def test_ams_by_hand():
@@ -41,12 +28,6 @@ def test_ums_counts_distinct_winners_by_hand():
     assert side_jax.ums(MATCHES, 0.6, 1.0) == pytest.approx(1 / 5)
     assert side_jax.ums(MATCHES, 0.5, 0.6) == pytest.approx(2 / 5)
     assert side_jax.ums(MATCHES, 0.7, 0.9) == 0
-
-
-def test_ums_all_counts_every_training_image_in_band_by_hand():
-    """Mid also holds image 1 at .58 behind a better match, and image 0 at exactly .5: 0, 1, 2."""
-    assert ums_all(ABOVE, 0.5, 0.6) == pytest.approx(3 / 5)
-    assert ums_all(ABOVE, 0.6, 1.0) == pytest.approx(1 / 5)
 
 
 def test_bands_are_closed_below_and_open_above_except_at_one():

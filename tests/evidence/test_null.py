@@ -11,7 +11,7 @@ from side_jax.evidence.scores import InBand
 def singles(size, seed, permutations=null.PERMUTATIONS):
     """Relabellings of 2·size photos of one class without near-duplicates, the first half training."""
     pool = np.arange(2 * size)
-    return null.relabellings(pool < size, pool, np.zeros_like(pool), seed, permutations)
+    return null.relabellings(pool < size, np.zeros_like(pool), seed, permutations)
 
 
 def as_bool(labels):
@@ -45,7 +45,7 @@ def test_relabellings_are_those_of_one_generator_class_by_class():
     rng, expected = np.random.default_rng((5, 2)), np.empty((1000, 40), bool)
     for label in (0, 1):
         expected[:, classes == label] = rng.permuted(np.tile(train[classes == label], (1000, 1)), axis=1)
-    labels = as_bool(null.relabellings(train, np.arange(40), classes, 5, 1000))
+    labels = as_bool(null.relabellings(train, classes, 5, 1000))
     np.testing.assert_array_equal(labels, np.concatenate([train[None], expected]).T)
 
 
@@ -117,50 +117,56 @@ def test_p_is_uniform_when_nothing_is_copied():
         assert 0.4 <= (p <= 0.5).mean() <= 0.6
 
 
-def test_groups_move_together_and_every_class_keeps_its_count():
-    train = np.array([1, 1, 0, 0, 1, 0, 1, 0], bool)
-    groups = np.array([0, 0, 1, 1, 2, 3, 4, 5])
-    classes = np.array([0, 0, 0, 0, 0, 0, 1, 1])
-    labels = as_bool(null.relabellings(train, groups, classes, 0))
+def test_every_class_keeps_its_count():
+    train = np.array([1, 0, 1, 0, 1, 0], bool)
+    classes = np.array([0, 0, 0, 0, 1, 1])
+    labels = as_bool(null.relabellings(train, classes, 0))
     np.testing.assert_array_equal(labels[:, 0], train)
-    assert (labels[0] == labels[1]).all()
-    assert (labels[2] == labels[3]).all()
-    assert (labels[classes == 1].sum(0) == 1).all()
-    assert (labels[4] != labels[5]).all()
-    for place in (0, 4, 6):  # each of these is "train" about half of the time
-        assert 0.45 < labels[place].mean() < 0.55
+    assert (labels[classes == 0].sum(0) == 2).all() and (labels[classes == 1].sum(0) == 1).all()
+    assert (labels.mean(1) > 0.45).all() and (labels.mean(1) < 0.55).all()  # each is "train" about half of the time
 
 
-def test_copies_of_one_group_of_near_duplicates_are_no_proof():
-    """Ten photos of one scene on the training side: matching only them is one coincidence and not ten."""
-    pool = np.arange(40)
-    groups = np.where(pool < 10, 0, np.where((pool >= 20) & (pool < 30), 1, pool))
-    labels = null.relabellings(pool < 20, groups, np.zeros(40, int), 0)
-    chosen = np.random.default_rng(0).integers(0, 10, 300)
-    assert null.nearest_excess(chosen, labels).p > 0.4
-    assert null.nearest_excess(chosen, singles(20, 0)).p < 0.01
+def repeated_pictures(seed, copies=0):
+    """p of the nearest photo: 60 pictures, each with 1 to 6 photos in one of two folders, one photo stands for each.
+
+    300 images: `copies` of them are near photos of training pictures that are there 4 times or more, the others near
+    photos of any folder, the more of a picture the likelier. The scores of a picture's photos differ a little.
+    """
+    rng = np.random.default_rng(seed)
+    photos, train = rng.integers(1, 7, 60), rng.permutation(60) < rng.integers(20, 41)
+    size = min(train.sum(), (~train).sum())
+    pool = np.concatenate([rng.permutation(np.flatnonzero(side))[:size] for side in (train, ~train)])
+    likely = train & (photos >= 4)
+    sources = np.concatenate(
+        [rng.choice(60, 300 - copies, p=photos / photos.sum()), rng.choice(60, copies, p=likely / likely.sum())]
+    )
+    scores = rng.uniform(0, 0.5, (300, 60))
+    scores[np.arange(300), sources] = 0.9 + rng.uniform(-0.05, 0.05, 300)  # with the photo that stands for the picture
+    labels = null.relabellings(np.arange(2 * size) < size, np.zeros(2 * size, int), seed, 399)
+    return null.nearest_excess(scores[:, pool].argmax(1), labels).p
+
+
+def test_p_is_uniform_with_pictures_of_mixed_numbers_of_photos():
+    p = np.array([repeated_pictures(seed) for seed in range(300)])
+    assert 0.02 <= (p <= 0.05).mean() <= 0.09
+    assert 0.42 <= (p <= 0.5).mean() <= 0.58
+
+
+def test_copies_of_repeated_pictures_are_found():
+    """What hid copying: pictures that are there many times on one side alone could not change places."""
+    assert np.mean([repeated_pictures(seed, copies=120) <= 0.05 for seed in range(40)]) > 0.9
 
 
 TRAIN = np.arange(40) < 20
 
 
 @pytest.mark.parametrize(
-    ("groups", "classes", "relabelled", "least_p", "reason"),
+    ("strata", "relabelled", "least_p", "reason"),
     [
-        (np.arange(40), np.zeros(40, int), 40, 1e-4, None),
-        # Training photos in class folders, held-out ones flat.
-        (np.arange(40), np.where(TRAIN, 0, -1), 0, 1.0, "no training photo can .* held-out one: they share no class"),
-        # Every training photo twice, no held-out one.
-        (
-            np.where(TRAIN, np.arange(40) // 2, np.arange(40)),
-            np.zeros(40, int),
-            0,
-            1.0,
-            "no training photo can .*: those of one class differ in their number of near-duplicates",
-        ),
+        (np.zeros(40, int), 40, 1e-4, None),
+        (np.where(TRAIN, 0, -1), 0, 1.0, "no training photo can .* held-out one: they share no class"),
         # One training photo and two held-out ones of one class, the others of classes of their own.
         (
-            np.arange(40),
             np.where(np.isin(np.arange(40), [0, 20, 21]), 99, np.arange(40)),
             3,
             1 / 3,
@@ -168,8 +174,8 @@ TRAIN = np.arange(40) < 20
         ),
     ],
 )
-def test_least_p_is_one_over_the_number_of_different_relabellings(groups, classes, relabelled, least_p, reason):
-    labels = null.relabellings(TRAIN, groups, classes, seed=0)
+def test_least_p_is_one_over_the_number_of_different_relabellings(strata, relabelled, least_p, reason):
+    labels = null.relabellings(TRAIN, strata, seed=0)
     assert (labels.relabelled, labels.least_p) == (relabelled, pytest.approx(least_p))
     if reason is None:
         assert labels.reason is None
@@ -191,5 +197,5 @@ def test_one_photo_of_each_kind_can_prove_nothing():
 def test_smallest_p_that_is_no_finding_is_the_level_itself(others, testable):
     """One training photo among 20 gives p = .05 at best, which is not below it."""
     pool = np.arange(others)
-    labels = null.relabellings(pool == 0, pool, np.zeros_like(pool), 0)
+    labels = null.relabellings(pool == 0, np.zeros_like(pool), 0)
     assert (labels.reason is None) == testable

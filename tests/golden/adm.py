@@ -1,6 +1,6 @@
 """ADM's UNet in torch (Dhariwal & Nichol 2021, Appendix A), with guided-diffusion's flags and state-dict keys.
 
-The reference that `side_jax.interop.guided_diffusion` is compared with, at widths that a test can afford. Attention is
+The reference that `side_jax.targets.guided_diffusion` is compared with, at widths that a test can afford. Attention is
 written with one head axis, so that the two orders of query, key and value differ in one line.
 """
 

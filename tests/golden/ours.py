@@ -12,16 +12,16 @@ from flax import traverse_util
 from safetensors.numpy import save_file
 
 import side_jax
-from side_jax import training
+from side_jax.diffusion.prediction import to_prediction
 from side_jax.diffusion.sample import trajectory
 from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import CLIP_ORDERS, fold, guide
-from side_jax.evidence.metrics import ums_all
-from side_jax.extraction.matching import matches_above
-from side_jax.interop.state_dict import match_variables, to_torch
-from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.evidence.scores import InBand, Scores
+from side_jax.matching.search import matches_above
+from side_jax.runtime import training
 from side_jax.surrogate.classifier import Classifier
-from side_jax.target import predict
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
+from side_jax.targets.state_dict import match_variables, to_torch
 from tests.golden.weights import away_from_kinks, make_weights
 
 GOLDEN = Path(__file__).parent
@@ -53,17 +53,22 @@ def adm_noise(file, drawn):
     return jax.jit(side_jax.load_target(file).eps)(drawn["x"], drawn["t"], classes)
 
 
+def denoiser(net, params, process, prediction_type):
+    """`Target.denoise` with α and σ as arguments of the program."""
+    return lambda x_t, t: to_prediction(net.apply({"params": params}, x_t, t), x_t, *process.at(t), prediction_type)
+
+
 # One program for every schedule of a network and a prediction type: compiling costs more than the steps.
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "limit"))
-def _trajectory(x_t, params, process, steps, unet, prediction_type, limit):
-    denoise = functools.partial(predict, unet, params, process, prediction_type)
+@functools.partial(jax.jit, static_argnames=("net", "prediction_type", "limit"))
+def _trajectory(x_t, params, process, steps, net, prediction_type, limit):
+    denoise = denoiser(net, params, process, prediction_type)
     return trajectory(fold(denoise, CLIP_ORDERS[0], limit, process, lambda denoise: denoise), DDIM(), x_t, steps)
 
 
 def ddim_states(target, x_t, num_steps):
     """Every state of unguided DDIM after x_t, as the sampler takes it: [S, N, H, W, C]."""
     process, steps, kind = target.schedule.process(), target.schedule.steps(num_steps), target.schedule.prediction_type
-    return np.asarray(_trajectory(x_t, target.params, process, steps, target.unet, kind, target.clip_x0)[1:])
+    return np.asarray(_trajectory(x_t, target.params, process, steps, target.net, kind, target.clip_x0)[1:])
 
 
 def student(seed, channels=3, change=None):
@@ -102,10 +107,10 @@ def make_guide(target, name, given):
 
 
 # One program for every λ of a guide and an order.
-@functools.partial(jax.jit, static_argnames=("unet", "prediction_type", "limit", "order"))
-def _guided(x_t, params, process, steps, classifier, labels, lam, unet, prediction_type, limit, order):
+@functools.partial(jax.jit, static_argnames=("net", "prediction_type", "limit", "order"))
+def _guided(x_t, params, process, steps, classifier, labels, lam, net, prediction_type, limit, order):
     gradient = functools.partial(classifier.gradient, labels=labels)
-    denoise = functools.partial(predict, unet, params, process, prediction_type)
+    denoise = denoiser(net, params, process, prediction_type)
     denoise = fold(denoise, order, limit, process, lambda denoise: guide(denoise, gradient, process, lam))
     return trajectory(denoise, DDIM(), x_t, steps)
 
@@ -114,7 +119,7 @@ def guided_states(target, classifier, x_t, labels, order, lam, num_steps):
     """Every state of guided DDIM after x_t, as the sampler takes it: [S, N, H, W, C]."""
     process, steps, kind = target.schedule.process(), target.schedule.steps(num_steps), target.schedule.prediction_type
     given = x_t, target.params, process, steps, classifier, jnp.asarray(labels), jnp.float32(lam)
-    return np.asarray(_guided(*given, target.unet, kind, target.clip_x0, order)[1:])
+    return np.asarray(_guided(*given, target.net, kind, target.clip_x0, order)[1:])
 
 
 def train(options, x, y, start):
@@ -128,7 +133,7 @@ def train(options, x, y, start):
     for inputs, targets in zip(x, y, strict=True):
         batch = {"x": jnp.asarray(inputs), "y": jnp.asarray(targets)}
         state, *_ = training._train_step(
-            state, jax.random.key(0), batch, None, jnp.zeros(1, jnp.int32), loss_fn=loss, options=options
+            state, training.Loss(loss, jax.random.key(0)), batch, jnp.zeros(1, jnp.int32), options
         )
         weights.append(np.array(state.params["w"]))
         averages.append(np.array(state.ema["w"]))
@@ -136,8 +141,13 @@ def train(options, x, y, start):
 
 
 def our_scores(scores, low, high):
-    """AMS, UMS, UMS_all of a table of scores [N, M], found by matching each image with every training image."""
+    """AMS, UMS, UMS_all of a table of scores [N, M], from matches of each image with every training image."""
     training_images = np.eye(scores.shape[1], dtype=np.float32)
     matches = side_jax.match(scores, training_images, scores.shape[1])
     above = matches_above(scores, training_images, low)
-    return side_jax.ams(matches, low, high), side_jax.ums(matches, low, high), ums_all(above, low, high)
+    offsets = np.cumsum([0, *(len(indices) for indices, _ in above)])
+    listed = InBand(offsets, *(np.concatenate(column) for column in zip(*above, strict=True)))
+    unused = np.zeros(len(scores))
+    read = Scores(matches.scores[:, 0], matches.indices[:, 0], listed, carlini=unused, ratio=unused)
+    ums_all = read.all_in_band(("band", low, high)).distinct() / len(scores)
+    return side_jax.ams(matches, low, high), side_jax.ums(matches, low, high), ums_all

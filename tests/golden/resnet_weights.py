@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from side_jax.interop.state_dict import match_variables
-from side_jax.interop.torchvision import torch_name, variable_shapes
+from side_jax.surrogate.torchvision import torch_name, variable_shapes
+from side_jax.targets.state_dict import match_variables
 from tests.golden.weights import make_weights
 
 

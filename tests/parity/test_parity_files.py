@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from side_jax import load_target
-from side_jax.interop.state_dict import read_state_dict
+from side_jax.targets.state_dict import read_state_dict
 from tests.golden import adm, student
 
 

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMPipeline, UNet2DModel
 
 from side_jax import load_target
-from side_jax.interop.diffusers import save_target
+from side_jax.targets.diffusers import save_target
 from tests.golden import adm
 from tests.golden import student as torch_student
 from tests.golden.diffusers_models import NUM_STEPS, SCHEDULES, UNETS, build_scheduler, predict
@@ -92,7 +92,7 @@ def test_diffusers_computes_what_adm_does_from_a_directory_that_we_saved(name, t
     torch.save(adm.build(name, 4).state_dict(), tmp_path / "model.pt")
     (tmp_path / "model.json").write_text(json.dumps(adm.MODELS[name]))
     target = load_target(tmp_path / "model.pt")
-    if target.unet.time_proj_dim is not None:
+    if target.net.time_proj_dim is not None:
         with pytest.raises(ValueError, match="time_proj_dim"):
             save_target(target, tmp_path / "saved")
         return

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from side_jax import load_descriptor
-from side_jax.interop.sscd import load_sscd
-from side_jax.interop.state_dict import CONVERT
-from side_jax.interop.torchvision import load_resnet
-from side_jax.models.resnet import ARCHITECTURES, ResNet
-from side_jax.models.sscd import RESNET50
+from side_jax.matching.descriptors.sscd import load_sscd
+from side_jax.matching.descriptors.sscd_network import RESNET50
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
+from side_jax.surrogate.torchvision import load_resnet
+from side_jax.targets.state_dict import CONVERT
 from tests.golden.resnet_weights import with_classy_names
 
 torch = pytest.importorskip("torch")

@@ -2,8 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from side_jax.diffusion.objective import ema_decay
-from side_jax.training import TrainOptions
+from side_jax.runtime.training import TrainOptions, ema_decay
 from tests.golden import train as torch_train
 from tests.golden.ours import BANDS, our_scores, train
 from tests.golden.scores import plain_scores, random_scores

@@ -3,16 +3,18 @@ import re
 import numpy as np
 import pytest
 
-from side_jax.artifacts import plain
 from side_jax.evidence import intervals
-from side_jax.evidence.equal_compute import compare_at_equal_compute
+from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
-from side_jax.evidence.summary import calibrate, compare_with_random, null_facts, summarize
+from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import table1
-from side_jax.report import figures
-from side_jax.report.page import Pair, Sheet, interval, p_value, percent, render, verdicts
-from side_jax.report.wording import operations, times
+from side_jax.report.blocks import Pair, Sheet
+from side_jax.report.page import render, verdicts
+from side_jax.report.section import Page
+from side_jax.report.sections.histograms import histogram_scales
+from side_jax.report.wording import interval, operations, p_value, percent, times
+from side_jax.runtime.files import plain
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 SIZE = 20
@@ -30,10 +32,10 @@ POOL = np.arange(2 * SIZE)
 TRAIN, ONE_CLASS = POOL < SIZE, np.zeros_like(POOL)
 
 
-def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_CLASS):
+def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
     """40 images per λ, of which `copies` score .9 with distinct training images; everything else .2."""
     rows, by_scale = [], {}
-    labels = relabellings(TRAIN, groups, classes, 0)
+    labels = relabellings(TRAIN, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
         train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE)
         row = {"scale": scale, "train": summarize(train, BANDS)}
@@ -47,7 +49,7 @@ def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_C
     return plain(
         {
             "images": {"train": SIZE, "heldout": SIZE * heldout, "paired": SIZE * heldout},
-            "damaged_parts": None,
+            "damaged_parts": 0,
             "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
@@ -59,6 +61,7 @@ def metrics(copies, heldout=True, guided_copies=None, groups=POOL, classes=ONE_C
             "method": "side",
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "detect": None,
+            "duplicates": {"pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
@@ -98,7 +101,14 @@ FACTS = {
     "workdir": "<script>alert(1)</script>",
     "options": {
         "target": {"source": "load", "path": "x"},
-        "dataset": {"name": "orl", "path": "", "image_size": 8, "channels": 1, "heldout_path": ""},
+        "dataset": {
+            "name": "orl",
+            "path": "",
+            "image_size": 8,
+            "channels": 1,
+            "heldout_path": "",
+            "near_duplicate": 0.98,
+        },
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
         "sampler": {"clip": "before_guide"},
         "seed": 0,
@@ -120,7 +130,7 @@ def page(numbers, heldout=True):
     photo = (image, "s1/<1>.pgm", 0.9)
     sheets = [Sheet("λ = 0, best", [Pair(7, image, photo, photo if heldout else None)])]
     best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
-    return render(numbers, FACTS, sheets, best)
+    return render(Page(numbers, FACTS, sheets, best))
 
 
 def test_page_is_one_file_with_everything_and_names_escaped():
@@ -139,7 +149,7 @@ def test_page_names_the_descriptors_variant_hash_and_preprocessing():
     facts = {"weights": "sscd_disc_mixup.torchvision.pt", "sha256": "0123456789abcdef" * 4}
     numbers = metrics(10) | {"descriptor": {"name": "sscd", **facts, "preprocessing": "small_edge_288"}}
     text = " ".join(page(numbers).split())
-    assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 <code>0123456789ab</code>, small_edge_288; score" in text
+    assert "sscd: sscd_disc_mixup.torchvision.pt, SHA-256 0123456789ab, small_edge_288; score" in text
 
 
 def test_page_says_when_x0_was_clipped_and_what_the_guide_was():
@@ -154,16 +164,14 @@ def test_page_has_every_method_by_scale_and_its_best_against_random():
     table = text[text.index("Every method by λ") : text.index("The best λ of each")]
     assert re.findall(r"<tr><td>([^<]*)</td><td>(\d)</td>", table) == [("Random", "0"), ("SIDE", "5")]
     assert "50.0 [34.0, 66.0]" in table
-    assert "2.0 times" in text[text.index("The best λ of each") : text.index("Scores by λ")]
+    assert "2.0 times" in text[text.index("The best λ of each") : text.index("best score of every image")]
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 damaged parts of"), (1, "1 damaged part of"), (2, "2 damaged parts")]
 )
 def test_page_says_how_many_parts_were_damaged(count, text):
-    numbers = metrics(10)
-    assert "damaged part" not in page(numbers)  # a sweep of a version that did not count
-    assert text in page(numbers | {"damaged_parts": count})
+    assert text in page(metrics(10) | {"damaged_parts": count})
 
 
 def test_page_of_many_scales_has_every_row_and_few_histograms():
@@ -171,7 +179,7 @@ def test_page_of_many_scales_has_every_row_and_few_histograms():
     first, second = numbers["scales"]
     numbers["scales"] = [first] + [second | {"scale": float(scale)} for scale in range(1, 51)]
     best = {row["scale"]: {"training": np.linspace(0, 1, 40)} for row in numbers["scales"]}
-    text = render(numbers, FACTS, [], best)
+    text = render(Page(numbers, FACTS, [], best))
     assert all(f"<tr><td>{scale}</td>" in text for scale in range(1, 51))
     assert len(re.findall(r">λ = \d+</text>", text)) == 6
     assert "50 from 1 to 50" in text
@@ -181,9 +189,9 @@ def test_page_of_many_scales_has_every_row_and_few_histograms():
 def test_histograms_are_of_the_ends_and_of_the_highest_ams():
     bands, row = [["high", 0.6, 1.0]], lambda ams: {"train": {"bands": {"high": {"ams": {"value": ams}}}}}
     numbers = {"bands": bands, "scales": [row(scale == 13) | {"scale": scale / 2} for scale in range(51)]}
-    assert figures.histogram_scales(numbers) == [0.0, 6.5, 10.0, 15.0, 20.0, 25.0]
+    assert histogram_scales(numbers) == [0.0, 6.5, 10.0, 15.0, 20.0, 25.0]
     few = {"bands": bands, "scales": [row(0) | {"scale": scale} for scale in (0.0, 5.0)]}
-    assert figures.histogram_scales(few) == [0.0, 5.0]
+    assert histogram_scales(few) == [0.0, 5.0]
 
 
 def test_page_without_heldout_images_says_so():
@@ -199,7 +207,6 @@ def test_verdict_names_copying_only_when_it_is_significant():
 
 
 FOLDERS = {"classes": np.where(TRAIN, 0, -1)}  # training photos in class folders, held-out ones flat
-TWICE = {"groups": np.where(TRAIN, POOL // 2, POOL)}  # every training photo twice, no held-out one
 PAIR = {"classes": np.where(POOL % SIZE == 0, 99, POOL)}  # one photo of each kind shares a class
 SAME = "no training photo can change places with a held-out one: "
 
@@ -209,7 +216,6 @@ SAME = "no training photo can change places with a held-out one: "
     ("pool", "reason"),
     [
         (FOLDERS, SAME + "they share no class"),
-        (TWICE, SAME + "those of one class differ in their number of near-duplicates"),
         (PAIR, "only 2 of the 40 photos can change places, and the smallest p possible is 0.50"),
     ],
 )
@@ -225,12 +231,12 @@ def test_verdict_that_no_relabelling_could_give_is_withheld_with_the_reason(pool
     text = page(numbers)
     assert text.count("<td>–</td><td>–</td>") == 2  # null and p of the nearest photo, at both λ
     assert len(re.findall("</td><td>–</td></tr>", text)) == 4 + 2  # p of AMS in two bands, and the same again
-    assert f"p is left out: whether an excess is chance cannot be tested, because\n{reason}." in text
+    assert f"p is left out: whether an excess is chance cannot be tested, because {reason}." in text
 
 
 def test_verdict_from_one_heldout_photo_is_withheld():
     """The nearest photo is the training photo for every image: by chance in half of all splits."""
-    labels = relabellings(np.array([True, False]), np.arange(2), np.zeros(2, int), 0)
+    labels = relabellings(np.array([True, False]), np.zeros(2, int), 0)
     train, unseen = scores(np.full(40, 0.9), np.zeros(40)), scores(np.full(40, 0.2), np.zeros(40))
     row = {"scale": 0.0, "train": summarize(train, BANDS), "paired": summarize(train, BANDS)}
     row |= {"heldout": summarize(unseen, BANDS)} | calibrate(train, unseen, labels, BANDS)
@@ -240,10 +246,11 @@ def test_verdict_from_one_heldout_photo_is_withheld():
 
 
 def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_it():
-    """Ten training photos are there twice, and every image is a copy of these."""
-    numbers = metrics(0, groups=np.where(POOL < 10, POOL // 2, POOL))
+    """Ten training photos are of a class that no held-out photo has, and every image is a copy of these."""
+    alone = np.where(POOL < 10, 1, 0)
+    numbers = metrics(0, classes=alone)
     assert numbers["null"] == {"least_p": 1e-4, "relabelled": 30, "reason": None}
-    labels = relabellings(TRAIN, np.where(POOL < 10, POOL // 2, POOL), np.zeros_like(POOL), 0)
+    labels = relabellings(TRAIN, alone, 0)
     train, unseen = scores(np.full(40, 0.9), POOL % 10), scores(np.full(40, 0.2), POOL % SIZE)
     row = numbers["scales"][0] | plain(calibrate(train, unseen, labels, BANDS))
     numbers["scales"][0] = row | {"paired": plain(summarize(train, BANDS))}
@@ -252,6 +259,28 @@ def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_
             "cannot be tested, because the photos that decide it have the same label in every relabelling."
         )
     assert "Only 30 of the photos can change places" in page(numbers)
+
+
+REPEATED = {
+    "pictures": 17,
+    "repeated": [
+        {"keep": "a.png", "delete": ["a (1).jpg", "<b>.jpg"], "images": 3},
+        {"keep": "c.png", "delete": ["d.png"], "images": 0},
+    ],
+    "scales": [{"scale": 0.0, "photos": 4, "pictures": 2}],
+}
+
+
+def test_repeated_pictures_are_listed_with_what_to_delete():
+    numbers = metrics(0) | {"duplicates": REPEATED}
+    (sentence,) = [said for said in verdicts(numbers) if "more than once" in said]
+    assert sentence.startswith(
+        "2 pictures are more than once among the 20 training photos (3 too many); generated images"
+    )
+    assert "images find 1 of them." in sentence
+    text = page(numbers)
+    assert re.search(r"a\.png</td>\s*<td>3</td>\s*<td>3</td>\s*<td>a \(1\)\.jpg, &lt;b&gt;\.jpg</td>", text)
+    assert "Repeated pictures" not in page(metrics(0))
 
 
 def test_ordinary_verdict_and_tables_have_their_p():

@@ -5,8 +5,8 @@ from etils import epath
 from orbax.checkpoint import multihost
 from safetensors.numpy import load_file
 
-from side_jax import distributed
-from side_jax.artifacts import AuditError
+from side_jax.runtime import distributed
+from side_jax.runtime.files import AuditError
 from side_jax.surrogate import classifier
 from side_jax.surrogate.classifier import load_variables, save_variables
 from side_jax.surrogate.stored import load_classifier

@@ -5,11 +5,11 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 import side_jax
+from side_jax.diffusion.guide import autodiff_gradient
 from side_jax.diffusion.schedule import Schedule
-from side_jax.models.unet import UNet
 from side_jax.surrogate.exact import check_labels, exact_guide, make_exact_guide
-from side_jax.surrogate.guide import autodiff_gradient
-from side_jax.target import Target
+from side_jax.targets.target import Target
+from side_jax.targets.unet import UNet
 
 PROCESS = Schedule().process()
 COUNT, CLASSES, SHAPE = 23, 5, (4, 4, 1)

@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
-from side_jax.models.resnet import ARCHITECTURES, ResNet
+from side_jax.matching.search import repeats_above
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, repeat_labels, unique_labels
+from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
 
 
 def unit(rows):
@@ -54,10 +57,10 @@ def test_random_labels_are_one_class_for_each_image():
     np.testing.assert_array_equal(labels.targets, [0, 1, 2, 3, 4])
 
 
-def test_hardened_labels_are_the_most_probable_class():
+def test_targets_are_probabilities_or_else_the_most_probable_class():
     labels = Labels.soft(np.array([[0.2, 0.8], [0.6, 0.4]], np.float32))
     assert labels.targets.dtype == np.float32
-    np.testing.assert_array_equal(labels.hardened().targets, [1, 0])
+    np.testing.assert_array_equal(dataclasses.replace(labels, probs=None).targets, [1, 0])
 
 
 def test_cohesion_minus_one_keeps_every_cluster(blobs):
@@ -88,7 +91,7 @@ def test_teacher_labels_are_probabilities(image_set):
 def test_repeats_are_classes_and_everything_else_is_of_none():
     """Rows 0, 2 and 4 form a chain: 0 and 4 are alike only through 2. Rows 1 and 5 are a pair, row 3 is alone."""
     rows = unit(np.array([[1, 0, 0], [0, 0, 1], [1, 0.2, 0], [-1, 0, 0], [1, 0.4, 0], [0, 0.01, 1]]))
-    made = repeat_labels(rows, 0.975)
+    made = repeat_labels(repeats_above(rows, 0.975), 0.975)
     np.testing.assert_array_equal(made.labels, [0, 1, 0, -1, 0, 1])
     assert made.num_classes == 2
     assert made.probs is None
@@ -96,4 +99,4 @@ def test_repeats_are_classes_and_everything_else_is_of_none():
 
 def test_too_few_repeats_are_refused_with_the_field():
     with pytest.raises(ValueError, match="labels.repeat 0.9 leaves 1 groups of repeated images among 3"):
-        repeat_labels(unit(np.array([[1, 0], [1, 0], [0, 1]])), 0.9)
+        repeat_labels(repeats_above(unit(np.array([[1, 0], [1, 0], [0, 1]])), 0.9), 0.9)

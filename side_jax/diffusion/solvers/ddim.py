@@ -21,11 +21,11 @@ class DDIM:
 
     @property
     def draws_noise(self) -> bool:
-        """With η above 0."""
+        """True for η above 0."""
         return self.eta > 0
 
     def init(self, x_t: jax.Array) -> None:
-        """A step knows all it needs."""
+        """The empty state: every step stands alone."""
 
     def step(
         self,
@@ -39,7 +39,7 @@ class DDIM:
         """As `Solver.step`."""
         a_t, a_s = t.alpha_bar, s.alpha_bar
         sigma = self.eta * jnp.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))  # DDIM, Eq. 16
-        # With η = 1 and ᾱ_t near 0 nothing is left for ε̂, and rounding may leave less than nothing.
+        # With η = 1 and ᾱ_t near 0 the weight of ε̂ is 0, and rounding may make it negative.
         direction = jnp.sqrt(jnp.maximum(1 - a_s - sigma**2, 0))
         x_s = s.alpha * prediction.x0 + direction * prediction.eps
         return (x_s if z is None else x_s + sigma * z), None

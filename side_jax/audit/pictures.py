@@ -1,0 +1,101 @@
+"""What the report draws besides metrics.json: contact sheets, scores of the detect stage, images of the steer stage."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from side_jax.audit.stage import Audit
+from side_jax.audit.stages.detect import HEADLINE, MEMBERSHIP, SCORES, column_name
+from side_jax.audit.stages.steer import PICTURES
+from side_jax.audit.sweep import generated_images
+from side_jax.data.images import ImageSet
+from side_jax.matching.columns import with_ids
+from side_jax.report.blocks import Pair, Photo, Sheet
+from side_jax.report.section import Ranked
+from side_jax.runtime.arrays import load_array
+from side_jax.runtime.files import Json
+
+_COLUMNS = ["index", "ids", "scores", "heldout_ids", "heldout_scores"]
+_DRAWN = (HEADLINE, "loss", "contrast")  # of the detectors of generated images
+
+
+def choose_rows(audit: Audit, table: pa.Table, best: np.ndarray, ids: Sequence[str]) -> dict[str, pa.Table]:
+    """Of one λ's table the rows to show, by title: with the best scores, and chosen at random.
+
+    Args:
+      audit: gives number and seed.
+      table: N rows.
+      best: their best scores, [N].
+      ids: of the photos, by position.
+    """
+    count = min(audit.options.report.pairs, len(best))
+    chosen = {
+        "best": np.argsort(-best, kind="stable")[:count],
+        "randomly chosen": np.random.default_rng(audit.options.seed).choice(len(best), count, replace=False),
+    }
+    return {title: with_ids(table.select(_COLUMNS).take(rows), ids) for title, rows in chosen.items()}
+
+
+def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> list[Sheet]:
+    """λ -> title -> rows (`choose_rows`), with their images."""
+    return [
+        Sheet(f"λ = {scale:g}, {title}", _pairs(audit, scale, rows))
+        for scale, tables in chosen.items()
+        for title, rows in tables.items()
+    ]
+
+
+def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
+    rows = table.to_pylist()
+    best = np.array([row["scores"][0] for row in rows], np.float32)
+    generated = generated_images(audit, scale, table["index"].to_numpy(), best)
+    train = _nearest_photos(audit.split.train, rows, "")
+    compared = all(row["heldout_ids"] for row in rows)
+    heldout = _nearest_photos(audit.split.heldout, rows, "heldout_") if compared else None
+    return [
+        Pair(row["index"], image, train[i], heldout[i] if heldout else None)
+        for i, (row, image) in enumerate(zip(rows, generated, strict=True))
+    ]
+
+
+def _nearest_photos(images: ImageSet, rows: list[Json], prefix: str) -> list[Photo]:
+    position = {name: i for i, name in enumerate(images.ids)}
+    best = [(row[f"{prefix}ids"][0], row[f"{prefix}scores"][0]) for row in rows]
+    return [(images.images[position[name]], name, score) for name, score in best]
+
+
+def ranked(audit: Audit, detect: Json) -> tuple[Ranked | None, Ranked | None]:
+    """Scores of the generated images and of the photos that the detect stage reports on; None if they are too few.
+
+    Args:
+      audit: with a finished detect stage.
+      detect: what its manifest says.
+    """
+    generated, members = detect["generated"], detect["members"]
+    images = photos = None
+    if not generated["too_few"]:
+        table = _read(audit, SCORES)
+        odd = table["index"].to_numpy() % 2 == 1
+        here = (table["scale"].to_numpy() == generated["scale"]) & odd & table["memorized"].is_valid().to_numpy()
+        images = _ranked(table.filter(here), [row for row in generated["rows"] if row["name"] in _DRAWN], "memorized")
+    if not members["too_few"]:
+        table = _read(audit, MEMBERSHIP)
+        photos = _ranked(table.filter(table["number"].to_numpy() % 2 == 1), members["rows"], "member")
+    return images, photos
+
+
+def _read(audit: Audit, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO((audit.folder("detect") / name).read_bytes()))
+
+
+def _ranked(table: pa.Table, rows: list[Json], positive: str) -> Ranked:
+    scores = {row["name"]: table[column_name(row["name"], row["chosen"])].to_numpy() for row in rows}
+    return Ranked(scores, np.asarray(table[positive].to_numpy(), bool))
+
+
+def steered(audit: Audit, steer: Json) -> np.ndarray | None:
+    """The same noise at every weight of the steer stage, uint8 [A, K, H, W, C]; None if it has no memorized images."""
+    return load_array(audit.folder("steer") / PICTURES) if steer.get("pictured") else None

@@ -1,0 +1,46 @@
+"""Where a workdir comes from: config, versions, commit and devices, for config.json."""
+
+import importlib.metadata
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+import side_jax
+from side_jax.runtime import files
+from side_jax.runtime.files import Json
+
+
+def resolved(config: Mapping[str, object]) -> Json:
+    """A config, or a ConfigDict, as plain JSON types."""
+    return files.plain(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
+def provenance(config: Mapping[str, object]) -> Json:
+    """The resolved config with its hash, versions, commit and devices."""
+    plain = resolved(config)
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "config": plain,
+        "config_hash": files.fingerprint(plain),
+        "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
+        "commit": _commit(),
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+    }
+
+
+def software() -> dict[str, str]:
+    """Minor versions of the libraries that decide results: their random streams, initialisers and lowering."""
+    return {name: ".".join(importlib.metadata.version(name).split(".")[:2]) for name in ("jax", "flax")}
+
+
+def _commit() -> str | None:
+    """The commit of this checkout; None for an installed package, or without git."""
+    root = Path(__file__).parents[2]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    done = subprocess.run([git, "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

@@ -1,0 +1,298 @@
+"""Stage 8, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+
+from side_jax.audit.by_method import Row, against_random, by_method
+from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
+from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
+from side_jax.audit.stages.detect import DetectStage
+from side_jax.audit.stages.steer import SteerStage
+from side_jax.audit.sweep import descriptor_path, num_images, pool_photos, read_scale
+from side_jax.evidence import intervals, null
+from side_jax.evidence.metrics import average_over_scales
+from side_jax.evidence.scores import Nearest, Scores
+from side_jax.evidence.summary import calibrate, null_facts, summarize
+from side_jax.evidence.table import RANDOM, table1
+from side_jax.matching.columns import reference_columns
+from side_jax.matching.descriptors import descriptor_facts
+from side_jax.matching.match_table import match_table
+from side_jax.matching.pool import Pool
+from side_jax.matching.references import compare_photos, place_references
+from side_jax.report.page import render
+from side_jax.report.section import Page
+from side_jax.runtime.arrays import load_array
+from side_jax.runtime.declare import AMOUNT, amounts, at_least, option
+from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json, write_bytes, write_json
+from side_jax.runtime.sharding import local_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportOptions:
+    """The page."""
+
+    pairs: int = option(24, "pairs per contact sheet", at_least(1), decides=AMOUNT)
+
+
+_LATER = (DetectStage(), SteerStage())  # what the report can do without
+
+
+class ReportStage(Stage):
+    """The page, and the numbers on it."""
+
+    name = "report"
+    folder = "report"
+    needs = ("target", "distill", "extract")
+    alone = True
+    remade = True
+
+    def spec(self, audit: Audit) -> Json:
+        """The strata within which the null relabels the photos."""
+        return {"strata": fingerprint(audit.split.strata())}
+
+    def request(self, audit: Audit) -> Json:
+        """What it shows besides the artifacts that it is made from."""
+        return {
+            "bands": audit.options.extract.bands,
+            "pairs": audit.options.report.pairs,
+            "methods": {name: amounts(method.options.extract) for name, method in audit.methods().items()},
+        }
+
+    def run(self, audit: Audit) -> Json:
+        """Reads the parts, one λ at a time; writes the table, the numbers and the page."""
+        methods, options = audit.methods(), audit.options.extract
+        name_of_main, main = next(iter(methods.items()))
+        descriptor = descriptor_facts(options.descriptor, options.weights, options.preprocessing)
+        photos = _References.of(audit)
+        sweeps: dict[str, dict[float, Row]] = {name: {} for name in methods}
+        shown: dict[float, _Shown] = {}
+        with match_table(audit.workdir / "matches.parquet", descriptor, photos.pool.ids) as append:
+            for name, method in methods.items():
+                for scale in method.options.extract.scales:
+                    table = read_scale(method, scale, num_images(method, scale))
+                    append(table, name if scale > 0 else RANDOM)
+                    sweeps[name][scale] = _row(method, scale, table, photos)
+                    if name == name_of_main:
+                        shown[scale] = _shown(method, scale, table, photos)
+                    del table  # before the next one is read
+        random = sweeps[name_of_main].get(0.0)
+        compared = {name: _against_random(method, sweeps[name], random) for name, method in methods.items()}
+        metrics = _metrics(main, [found.metrics for found in shown.values()], photos) | {
+            "descriptor": descriptor,
+            "damaged_parts": sum(_sweep_facts(method)["facts"]["damaged_parts"] for method in methods.values()),
+            "method": name_of_main,
+            "guided_against_random": compared[name_of_main],
+            "duplicates": _duplicates(main, sweeps[name_of_main]),
+            "table1": _table1(audit, sweeps),
+            "methods": by_method(audit, sweeps, compared),
+            **{stage.name: (stage.complete(audit) or {}).get("facts") for stage in _LATER},
+        }
+        write_json(audit.workdir / "metrics.json", metrics)
+        write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
+        return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
+
+
+@dataclasses.dataclass(frozen=True)
+class _References:
+    """The photos, as every λ is matched with them.
+
+    Attributes:
+      pool: all of them.
+      labels: relabellings of the paired photos; None if nothing is held out.
+    """
+
+    pool: Pool
+    labels: null.Relabellings | None
+
+    @classmethod
+    def of(cls, audit: Audit) -> "_References":
+        in_train, in_heldout = paired_positions(audit)
+        return cls(photo_pool(audit), _relabellings(audit, in_train, in_heldout) if len(in_heldout) else None)
+
+    def nearest(self, table: pa.Table, prefix: str) -> Nearest:
+        """Best matches with one reference set."""
+        return Nearest.from_table(table, prefix, self.pool.members(prefix))
+
+    def scores(self, table: pa.Table, prefix: str) -> Scores:
+        """Everything of one reference set."""
+        return Scores.from_table(table, prefix, self.pool.members(prefix))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """What the page shows of one λ of the main method.
+
+    Attributes:
+      metrics: its row of metrics.json.
+      best: best scores for the histograms, by reference set.
+      pictures: `choose_rows`.
+    """
+
+    metrics: Json
+    best: dict[str, np.ndarray]
+    pictures: dict[str, pa.Table]
+
+
+def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Row:
+    """What the comparison of methods keeps of one λ: some bytes per image."""
+    first = table.slice(0, audit.options.extract.num_images)
+    train = photos.nearest(first, "")
+    heldout = photos.nearest(first, "heldout_") if photos.labels else None
+    asked = None
+    if scale > 0 and audit.options.labels.source in ("classifier", "dataset", "heldout"):
+        asked = audit.split.train.labels[train.winner] == first["label"].to_numpy()
+    return Row(train, heldout, asked, photos.nearest(table, "") if scale == 0 else None)
+
+
+def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
+    """Every score of one λ."""
+    bands, table = audit.options.extract.bands, table.slice(0, audit.options.extract.num_images)
+    train = photos.scores(table, "")
+    row: Json = {"scale": scale, "train": summarize(train, bands)}
+    pictures = choose_rows(audit, table, train.best, photos.pool.ids)
+    if photos.labels is None:
+        return _Shown(row, {"training": train.best}, pictures)
+    paired, heldout = photos.scores(table, "paired_"), photos.scores(table, "heldout_")
+    row |= {"paired": summarize(paired, bands), "heldout": summarize(heldout, bands)}
+    row |= calibrate(paired, heldout, photos.labels, bands)
+    return _Shown(row, {"training": paired.best, "held-out": heldout.best}, pictures)
+
+
+def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) -> dict[str, Json] | None:
+    guided = {scale: row.train for scale, row in sweep.items() if scale > 0}
+    return against_random(method, guided, random.more if random else None)
+
+
+def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
+    """What metrics.json says of the main method, whose λ have these rows."""
+    split, bands = audit.split, audit.options.extract.bands
+    in_train, in_heldout = paired_positions(audit)
+    return {
+        "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
+        "skipped": split.skipped,
+        "bands": bands,
+        "level": intervals.LEVEL,
+        "scales": rows,
+        "null": null_facts(photos.labels) if photos.labels else None,
+        "guided_mean": _guided_mean(rows),
+        "heldout_photos": _heldout_photos(audit, in_train, in_heldout) if photos.labels else None,
+    }
+
+
+def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
+    """Every method as a row of Table 1, Random first, then as asked for."""
+    by_method = {RANDOM: [sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep]}
+    for method in [name for name in audit.options.methods if name != RANDOM] or list(sweeps):
+        guided = [row for scale, row in sweeps[method].items() if scale > 0]
+        by_method[method] = by_method.get(method, []) + guided
+    train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
+    heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
+    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.options.extract.bands)
+
+
+def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
+    """The page of the main method."""
+    detect, steer = metrics["detect"], metrics["steer"]
+    return Page(
+        plain(metrics),
+        _facts(audit),
+        contact_sheets(audit, {scale: shown[scale].pictures for scale in _pictured(metrics)}),
+        {scale: found.best for scale, found in shown.items()},
+        ranked(audit, detect) if detect else None,
+        steered(audit, steer) if steer else None,
+    )
+
+
+def _sweep_facts(method: Audit) -> Json:
+    """The manifest of its sweep; nothing if that is not complete."""
+    manifest = method.folder("extract") / MANIFEST
+    return read_json(manifest) if manifest.exists() else {}
+
+
+def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> null.Relabellings:
+    train, heldout = audit.split.strata()
+    actual = np.arange(2 * len(in_train)) < len(in_train)
+    strata = np.concatenate([train[in_train], heldout[in_heldout]])
+    return null.relabellings(actual, strata, audit.options.dataset.split_seed)
+
+
+def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
+    """Pictures that are several times among the training photos; None if near-duplicates were not searched.
+
+    "pictures" counts all different pictures. "repeated" has a row for each picture with more than one photo, those with
+    most photos first: the photo to keep, the others, and how many images of the main method find it in the highest
+    band. "scales" counts the different photos and pictures that each λ finds.
+    """
+    train, groups, band = audit.split.train, audit.split.groups, audit.options.extract.bands[-1]
+    if groups is None:
+        return None
+    picture = np.unique(groups[: len(train)], return_inverse=True)[1]
+    photos = np.split(np.argsort(picture, kind="stable"), np.cumsum(np.bincount(picture))[:-1])
+    winners = {scale: row.train.winners(band) for scale, row in sweep.items()}
+    hits = {scale: found[found >= 0] for scale, found in winners.items()}
+    images = np.bincount(picture[np.concatenate(list(hits.values()))], minlength=len(photos))
+    repeated = sorted((i for i, members in enumerate(photos) if len(members) > 1), key=lambda i: -len(photos[i]))
+    return {
+        "pictures": len(photos),
+        "repeated": [
+            {
+                "keep": train.ids[photos[i][0]],
+                "delete": [train.ids[j] for j in photos[i][1:]],
+                "images": int(images[i]),
+            }
+            for i in repeated
+        ],
+        "scales": [
+            {"scale": scale, "photos": len(np.unique(found)), "pictures": len(np.unique(picture[found]))}
+            for scale, found in hits.items()
+        ],
+    }
+
+
+def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
+    """AMS and UMS averaged over λ > 0, against as many training photos as are held out, if any are."""
+    guided = [row["paired" if "paired" in row else "train"]["bands"] for row in rows if row["scale"] > 0]
+    values = [
+        {f"{band}/{score}": estimate["value"] for band, scores in bands.items() for score, estimate in scores.items()}
+        for bands in guided
+    ]
+    return average_over_scales(values) if values else None
+
+
+def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> Json:
+    """Held-out photos matched against training photos: how alike two real photos are that nothing copied."""
+    options, split = audit.options.extract, audit.split
+    train = place_references(pool_photos(audit), in_train.astype(np.int32), local_mesh(), False)
+    tables = []
+    for start in range(0, len(in_heldout), _PHOTOS):
+        rows = in_heldout[start : start + _PHOTOS]
+        descriptors = load_array(descriptor_path(audit, "heldout"), rows)
+        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, options.bands[0][1])
+        tables.append(pa.table(reference_columns(found, options.top_k)))
+    scores = Scores.from_table(pa.concat_tables(tables), "", train.members)
+    return summarize(scores, options.bands) | {"best": np.round(scores.best.astype(np.float64), 4)}
+
+
+_PHOTOS = 4096  # at once
+
+
+def _pictured(metrics: Json) -> list[float]:
+    """λ = 0, and the λ > 0 with the highest AMS in the highest band."""
+    top = metrics["bands"][-1][0]
+    scales = [row["scale"] for row in metrics["scales"]]
+    guided = [row for row in metrics["scales"] if row["scale"] > 0]
+    best = [max(guided, key=lambda row: row["train"]["bands"][top]["ams"]["value"])["scale"]] if guided else []
+    return [scale for scale in scales if scale == 0] + best
+
+
+def _facts(audit: Audit) -> Json:
+    """What the page says of where its numbers come from."""
+    found = map(read_json, sorted(audit.workdir.glob(f"*/{MANIFEST}")))  # the main method's lie there too
+    return {
+        "workdir": audit.workdir.name,
+        "options": plain(audit.options),
+        "provenance": read_json(audit.workdir / "config.json"),
+        "stages": {manifest["stage"]: manifest for manifest in found},
+    }

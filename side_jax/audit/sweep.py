@@ -1,0 +1,121 @@
+"""Reads the sweep of a method for later stages: match tables, generated images, descriptors of the photos."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pyarrow as pa
+from etils import epath
+from jax.sharding import Mesh
+
+from side_jax.audit.stage import Audit, paired_positions
+from side_jax.matching.parts import read_parts, scale_folder
+from side_jax.matching.references import Photos
+from side_jax.runtime.arrays import ImageStore, load_array
+from side_jax.runtime.files import MANIFEST, AuditError, Json, read_json
+from side_jax.runtime.sharding import local_mesh, stage_key
+from side_jax.surrogate.stored import read_guide
+from side_jax.targets.sampling import Sampler
+
+EQUAL_COMPUTE = "equal_compute.json"
+
+
+def read_scale(audit: Audit, scale: float, count: int | None = None) -> pa.Table:
+    """The match table of one λ: one row per image in order, of the first `count` images (default N_G).
+
+    Raises:
+      AuditError: if rows are missing or damaged; the stage is then no longer complete.
+    """
+    count = count or audit.options.extract.num_images
+    table = read_parts(scale_folder(audit.folder("extract"), scale))
+    inside = table["index"].to_numpy() < count
+    table = table if inside.all() else table.filter(inside)
+    if len(table) != count:
+        (audit.folder("extract") / MANIFEST).unlink(missing_ok=True)  # the stage is no longer complete
+        raise AuditError(
+            f"{count - len(table)} of the {count} rows of λ = {scale:g} are damaged or missing; --stages=extract,report"
+            " makes them again"
+        )
+    return table
+
+
+def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Images of one λ by index: read if they were kept, else generated again from (seed, index).
+
+    Args:
+      audit: with a finished sweep.
+      scale: λ.
+      indices: int [N].
+      best: their best scores with training photos, which decide what was kept, float32 [N].
+
+    Returns:
+      uint8 [N, H, W, C].
+    """
+    lowest = np.float32(audit.options.extract.bands[0][1])
+    kept = {"none": best > np.inf, "matched": best >= lowest, "all": best > -np.inf}[audit.options.extract.save_images]
+    shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
+    images = np.empty((len(indices), *shape), np.uint8)
+    if kept.any():
+        images[kept] = load_array(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
+    if not kept.all():
+        # In the sweep's batches: another program would round differently, by a gray level in some pixels.
+        size = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
+        batches = make_sampler(audit, size)(indices[~kept], scale)
+        images[~kept] = np.concatenate([batch for _, batch in batches])
+    return images
+
+
+def num_images(audit: Audit, scale: float) -> int:
+    """Number of images of one λ: N_G, and more at λ = 0 if the comparison at equal compute needs them."""
+    count = audit.options.extract.num_images
+    return max([count, *(facts["random_images"] for facts in equal_compute(audit))] if scale == 0 else [count])
+
+
+def equal_compute(audit: Audit) -> list[Json]:
+    """Counts for the comparison at equal compute, one per method; empty without that comparison."""
+    path = audit.workdir / "extract" / EQUAL_COMPUTE
+    return read_json(path) if audit.options.extract.equal_compute and path.exists() else []
+
+
+def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None, sharded: bool = False) -> Sampler:
+    """The sweep's sampler; on the devices of this process unless a mesh is given."""
+    options, mesh = audit.options.extract, mesh or local_mesh()
+    guide = None
+    if max(options.scales) > 0:
+        guide = read_guide(audit.folder("classifier"), audit.workdir, mesh, sharded)
+    key, how = stage_key(audit.options.seed, "extract"), audit.sampling(options.num_steps, options.eta)
+    how = dataclasses.replace(how, batch_size=batch_size)
+    return Sampler(audit.target(), key, how, guide, mesh=mesh)
+
+
+def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:
+    """The store of the images of one λ, with `rows` images per chunk."""
+    dataset = audit.options.dataset
+    shape = (dataset.image_size, dataset.image_size, dataset.channels)
+    path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
+    return ImageStore(path, num_images(audit, scale), shape, rows)
+
+
+def descriptor_path(audit: Audit, name: str) -> epath.Path:
+    """The file of the descriptors of the photos `name`, "train" or "heldout"; all methods share it."""
+    return audit.workdir / "extract" / f"{name}_descriptors.zarr"
+
+
+def pool_photos(audit: Audit) -> Photos:
+    """Readers of the descriptors and pixels of the pool's photos."""
+    split, count, in_heldout = audit.split, len(audit.split.train), paired_positions(audit)[1]
+
+    def read(rows: Callable[[str, np.ndarray], np.ndarray], positions: np.ndarray) -> np.ndarray:
+        train, held = positions[positions < count], in_heldout[positions[positions >= count] - count]
+        parts = [rows(name, chosen) for name, chosen in (("train", train), ("heldout", held)) if len(chosen)]
+        return np.concatenate(parts or [rows("train", train)])
+
+    def pixels(name: str, chosen: np.ndarray) -> np.ndarray:
+        images = (split.train if name == "train" else split.heldout).images[chosen]
+        return images.reshape(len(images), math.prod(images.shape[1:]))
+
+    descriptors = functools.partial(read, lambda name, chosen: load_array(descriptor_path(audit, name), chosen))
+    return Photos(descriptors, functools.partial(read, pixels))

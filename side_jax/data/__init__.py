@@ -1,0 +1,1 @@
+"""Image sets, how pixels are prepared, the split."""

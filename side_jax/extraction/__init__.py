@@ -1,1 +1,0 @@
-"""Extraction: generate over a sweep of λ, and find every image's nearest training image."""

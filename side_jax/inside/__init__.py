@@ -1,0 +1,1 @@
+"""A target seen from inside: probe, spikiness, membership, steering vectors."""

@@ -1,0 +1,1 @@
+"""Descriptors, exact search, the streaming sweep and the match table."""

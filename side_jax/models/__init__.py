@@ -1,1 +1,0 @@
-"""Networks as Flax (linen) modules: the diffusers UNet and the ResNets that guide it."""

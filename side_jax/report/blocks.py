@@ -1,0 +1,104 @@
+"""What a section of the report shows: notes, sentences, tables, figures and sheets.
+
+Each class here is rendered by the macro of its name in blocks.html.j2, the only module that knows HTML.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Against = Mapping[str, int]  # a reference set, "train" or "heldout" -> number of its photos
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A text in the colour of the reference set that it is against, "train" or "heldout"."""
+
+    text: str
+    against: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image in a cell.
+
+    Attributes:
+      pixels: uint8 [H, W, C].
+      alt: what it shows, in words.
+    """
+
+    pixels: np.ndarray
+    alt: str
+
+
+Cell = str | Text | Picture | Sequence[str | Text]  # a sequence has one line for each element
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+      headings: one for each column. A heading that is a `Text` colours its column. Empty: the rows are a name and what
+        is said of it.
+      rows: cells. In a row with fewer cells than columns the last cell spans the others.
+      caption: title of the table.
+      against: the reference sets that its scores are against; empty for numbers that are against none.
+      groups: (heading, number of columns) above the headings, from left to right; empty if they have none.
+      foot: rows below a line, which stay in view when the others scroll.
+    """
+
+    headings: Sequence[str | Text]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+    against: Against = dataclasses.field(default_factory=dict)
+    groups: Sequence[tuple[str, int]] = ()
+    foot: Sequence[Sequence[Cell]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A drawing as SVG text, with title and reference sets as in `Table`."""
+
+    svg: str
+    caption: str = ""
+    against: Against = dataclasses.field(default_factory=dict)
+
+
+Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A generated image with its nearest training photo and, if there are any, its nearest held-out photo."""
+
+    index: int
+    generated: np.ndarray
+    train: Photo
+    heldout: Photo | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A contact sheet with its title."""
+
+    title: str
+    pairs: Sequence[Pair]
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A paragraph in small type: how to read what stands above it."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentences:
+    """A list of sentences."""
+
+    sentences: Sequence[str]
+
+
+Block = Note | Sentences | Table | Figure | Sheet

@@ -1,0 +1,32 @@
+"""The sections of the report, in order. A new one is a file here, and a line in `SECTIONS`."""
+
+from side_jax.report.section import Section
+from side_jax.report.sections.audited import SECTION as AUDITED
+from side_jax.report.sections.calibration import SECTION as CALIBRATION
+from side_jax.report.sections.detect import SECTION as DETECT
+from side_jax.report.sections.duplicates import SECTION as DUPLICATES
+from side_jax.report.sections.guide import SECTION as GUIDE
+from side_jax.report.sections.histograms import SECTION as HISTOGRAMS
+from side_jax.report.sections.methods import SECTION as METHODS
+from side_jax.report.sections.other import SECTION as OTHER
+from side_jax.report.sections.scores import SECTION as SCORES
+from side_jax.report.sections.sheets import SECTION as SHEETS
+from side_jax.report.sections.steer import SECTION as STEER
+from side_jax.report.sections.table1 import SECTION as TABLE1
+from side_jax.report.sections.trust import SECTION as TRUST
+
+SECTIONS: list[Section] = [
+    AUDITED,
+    SCORES,
+    CALIBRATION,
+    DUPLICATES,
+    TABLE1,
+    METHODS,
+    HISTOGRAMS,
+    OTHER,
+    GUIDE,
+    DETECT,
+    STEER,
+    SHEETS,
+    TRUST,
+]

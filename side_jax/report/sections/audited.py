@@ -1,0 +1,63 @@
+"""What was audited: target, images, sampler, descriptor and guide."""
+
+from collections.abc import Iterator
+
+from side_jax.report.blocks import Table
+from side_jax.report.section import Page, Section
+from side_jax.runtime.files import Json
+
+_SKIPPED = 5  # files that are named
+
+
+def _blocks(page: Page) -> Iterator[Table]:
+    options, metrics = page.facts["options"], page.metrics
+    target, extract = options["target"], options["extract"]
+    generated = (
+        f"{extract['num_images']} images per λ, DDIM with {extract['num_steps']} steps, η = {extract['eta']},"
+        f" seed {options['seed']}; x̂₀ clipped: {options['sampler']['clip'].replace('_', ' ')}"
+    )
+    rows = [
+        ("Target", "trained here" if target["source"] == "train" else target["path"]),
+        ("Images", _images(options["dataset"], metrics["images"])),
+        ("Skipped files", _skipped(metrics["skipped"], metrics["damaged_parts"])),
+        ("Generated", generated),
+        ("Descriptor", _descriptor(metrics["descriptor"])),
+    ]
+    if "distill" in page.facts["stages"]:
+        rows.append(("Guide", _guide(page.facts["stages"]["label"]["facts"], options["classifier"])))
+    yield Table([], rows)
+
+
+def _images(dataset: Json, images: dict[str, int]) -> str:
+    return (
+        f"{dataset['name']} {dataset['path']}".rstrip()
+        + f", {dataset['image_size']} pixels, {dataset['channels']} channel(s): {images['train']} training,"
+        f" {images['heldout']} held-out; compared one to one: {images['paired']}"
+    )
+
+
+def _skipped(skipped: list[tuple[str, str]], damaged: int) -> str:
+    names = "".join(f"; {name} ({reason})" for name, reason in skipped[:_SKIPPED])
+    parts = f"{damaged} damaged part{'' if damaged == 1 else 's'}"
+    return f"{len(skipped)}{names}. {parts} of the sweep found and computed again."
+
+
+def _descriptor(facts: Json) -> str:
+    weights = ""
+    if facts["weights"]:
+        weights = f": {facts['weights']}, SHA-256 {facts['sha256'][:12]}, {facts['preprocessing']}"
+    return f"{facts['name']}{weights}; score γ = cosine"
+
+
+def _guide(labels: Json, classifier: Json) -> str:
+    images = {"dataset": "training", "heldout": "held-out"}.get(labels["source"], "synthetic")
+    kind = f"{classifier['arch']}, {classifier['guide'].replace('_', '-')}"
+    if classifier["guide"] == "exact":
+        kind = "exact: the minimiser of Eq. (11) in closed form"
+    return (
+        f"{labels['num_images']} {images} images, {labels['targets']} labels from {labels['source']},"
+        f" {labels['num_classes']} classes, {kind}"
+    )
+
+
+SECTION = Section("audited", "What was audited", _blocks)

@@ -1,0 +1,1 @@
+"""Devices, training, files: what every stage runs on."""

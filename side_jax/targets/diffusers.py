@@ -1,0 +1,287 @@
+"""Hugging Face diffusers model directories, of unconditional or class-conditional pixel models (`UNet2DModel`).
+
+Three layouts are read, as diffusers reads them: a pipeline (`model_index.json`, `unet/`, `scheduler/`); the flat one of
+google/ddpm-*, with everything in the root; and a bare UNet2DModel (`config.json` and weights).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import traverse_util
+from safetensors.numpy import save as save_safetensors
+
+from side_jax.diffusion.schedule import Schedule
+from side_jax.runtime.declare import fits
+from side_jax.runtime.files import Json, read_json, write_bytes, write_json
+from side_jax.targets.state_dict import match_variables, read_state_dict, to_torch
+from side_jax.targets.target import Facts, Target
+from side_jax.targets.unet import UNet, check_unet, module_name
+
+_log = logging.getLogger(__name__)
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+_TORCH_WEIGHTS = "diffusion_pytorch_model.bin"
+_SCHEDULER = "scheduler_config.json"
+# Attention of diffusers before 0.15 -> since.
+_OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+_PIPELINES = ("DDIMPipeline", "DDPMPipeline")
+_SCHEDULERS = ("DDIMScheduler", "DDPMScheduler")  # with the same defaults
+# Options that must have exactly this value if present: no other is implemented.
+_UNET_FIXED: Json = {
+    "act_fn": "silu",
+    "class_embed_type": None,
+    "mid_block_type": "UNetMidBlock2D",
+    "time_embedding_type": "positional",
+}
+_SCHEDULER_FIXED: Json = {"thresholding": False}
+# Options that change nothing here: of other time embeddings, of thresholding, of DDPM's variance, of NumPy tensors.
+_UNET_IGNORED = ("num_train_timesteps",)
+_SCHEDULER_IGNORED = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "variance_type")
+UNET_OPTIONS = (
+    "add_attention",
+    "attention_head_dim",
+    "attn_norm_num_groups",
+    "block_out_channels",
+    "center_input_sample",
+    "down_block_types",
+    "downsample_padding",
+    "downsample_type",
+    "dropout",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "in_channels",
+    "layers_per_block",
+    "mid_block_scale_factor",
+    "norm_eps",
+    "norm_num_groups",
+    "num_class_embeds",
+    "out_channels",
+    "resnet_time_scale_shift",
+    "sample_size",
+    "time_embedding_dim",
+    "up_block_types",
+    "upsample_type",
+)
+_UNET_TYPES = {name: get_type_hints(UNet)[name] for name in UNET_OPTIONS}
+_SCHEDULER_TYPES = {**get_type_hints(Schedule), "clip_sample": bool, "clip_sample_range": float}
+
+
+class _Files(NamedTuple):
+    config: epath.Path
+    weights: epath.Path
+    scheduler: epath.Path | None
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """Flax path -> diffusers state-dict key: ("down_blocks_0", "conv", "kernel") -> "down_blocks.0.conv.weight"."""
+    *modules, leaf = path
+    leaf = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(leaf, leaf)
+    return f"{module_name(modules)}.{leaf}"
+
+
+def save_target(target: Target, directory: epath.PathLike) -> None:
+    """Writes a pipeline directory that diffusers itself loads and samples from (`DDIMPipeline.from_pretrained`).
+
+    A learned variance is left out: diffusers' DDIM, like this package's, has no use for it, and cannot sample with it.
+    (`DDIMPipeline` has no way to give a class; of a class-conditional target diffusers loads `unet/` and `scheduler/`.)
+
+    Raises:
+      ValueError: if the architecture has an option that diffusers' UNet2DModel has not.
+
+    Example:
+      >>> import tempfile, side_jax
+      >>> target = side_jax.load_target("assets/orl_target")
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     side_jax.save_target(target, folder)
+      ...     side_jax.load_target(folder).net == target.net
+      True
+    """
+    root = epath.Path(directory)
+    unet, params = target.net, jax.device_get(target.params)
+    assert isinstance(unet, UNet)
+    if unet.out_channels > unet.in_channels:
+        mean = {name: value[..., : unet.in_channels] for name, value in params["conv_out"].items()}
+        unet, params = dataclasses.replace(unet, out_channels=unet.in_channels), {**params, "conv_out": mean}
+    foreign = [f for f in dataclasses.fields(unet) if f.name not in (*UNET_OPTIONS, "parent", "name")]
+    for field in foreign:
+        if getattr(unet, field.name) != field.default:
+            raise ValueError(
+                f"unet.{field.name}={getattr(unet, field.name)!r}: diffusers' UNet2DModel has no such option"
+            )
+    options = {name: getattr(unet, name) for name in UNET_OPTIONS}
+    write_json(root / "unet" / "config.json", {"_class_name": "UNet2DModel", **_UNET_FIXED, **options})
+    clipping = {"clip_sample": target.clip_x0 is not None, "clip_sample_range": float(target.clip_x0 or 1)}
+    schedule = {"_class_name": "DDIMScheduler", **_SCHEDULER_FIXED, **dataclasses.asdict(target.schedule), **clipping}
+    write_json(root / "scheduler" / "scheduler_config.json", schedule)
+    flat = traverse_util.flatten_dict(params)
+    tensors = {torch_name(path): to_torch(path, np.asarray(value)) for path, value in flat.items()}
+    write_bytes(root / "unet" / WEIGHTS, save_safetensors(tensors, metadata={"format": "pt"}))
+    if target.facts:
+        write_json(root / "manifest.json", target.facts)
+    index = {"_class_name": "DDIMPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    write_json(root / "model_index.json", {**index, "unet": ["diffusers", "UNet2DModel"]})
+
+
+def load_target(directory: epath.PathLike) -> Target:
+    """Reads the directory of a DDPM or DDIM pipeline, or of a bare UNet2DModel.
+
+    A bare one says nothing of its noise schedule: diffusers' defaults are taken, with a warning. Weights in float16 or
+    bfloat16 become float32.
+
+    Raises:
+      ValueError: if a file is missing or unreadable, the class or an option is not supported, or the weights have
+        missing, extra or misshapen keys.
+    """
+    root = epath.Path(directory)
+    found = _locate(root)
+    unet = _read_unet(found.config)
+    if found.scheduler is None:
+        _log.warning(
+            "%s has no scheduler_config.json: taking diffusers' DDPM defaults (1000 timesteps, linear betas 1e-4 to"
+            " 0.02, epsilon prediction, clipping to [-1, 1]); put the model's own beside config.json if it has one",
+            root,
+        )
+    schedule, clip_x0 = _read_schedule(found.scheduler) if found.scheduler else (Schedule(), 1.0)
+    tensors = read_state_dict(found.weights)
+
+    def name_of(path: tuple[str, ...]) -> str:
+        name = torch_name(path)
+        old = _old_name(name)
+        return old if old in tensors else name
+
+    params = match_variables(tensors, unet_shapes(unet), name_of, str(found.weights))
+    manifest = root / "manifest.json"
+    return Target(unet, params, schedule, clip_x0, Facts(read_json(manifest) if manifest.exists() else {}))
+
+
+def recognises(path: epath.Path) -> bool:
+    """True: this is the last family, whose errors say what is missing at a path."""
+    return True
+
+
+def read_architecture(directory: epath.PathLike) -> UNet | None:
+    """The network alone, from its config.json; weights and scheduler need not be there. None without the directory.
+
+    Raises:
+      ValueError: if that file is missing or unreadable, or the class or an option is not supported.
+    """
+    root = epath.Path(directory)
+    if not root.exists():
+        return None
+    file = (root / "unet" if (root / "unet").exists() else root) / "config.json"
+    if not file.exists():
+        raise ValueError(f"{root} is not a diffusers model directory: it has no {file.relative_to(root)}")
+    return _read_unet(file)
+
+
+def files(directory: epath.PathLike) -> dict[str, epath.Path]:
+    """The files that define the target in `directory`, in either layout. Raises `ValueError` as `load_target`."""
+    root = epath.Path(directory)
+    return {str(file.relative_to(root)): file for file in _locate(root) if file is not None}
+
+
+def _locate(root: epath.Path) -> _Files:
+    """Locates the parts. As in diffusers, a component without a folder of its own lies in the root."""
+    index = root / "model_index.json"
+    if index.exists():
+        _check_class(_read_config(index), index, _PIPELINES)
+    folder = root / "unet" if (root / "unet").exists() else root
+    schedulers = [file for file in (root / "scheduler" / _SCHEDULER, root / _SCHEDULER) if file.exists()]
+    weights = [folder / name for name in (WEIGHTS, _TORCH_WEIGHTS) if (folder / name).exists()]
+    bare = folder == root and not index.exists()
+    wanted = (
+        (str((folder / "config.json").relative_to(root)), (folder / "config.json").exists()),
+        (f"{(folder / WEIGHTS).relative_to(root)} or {_TORCH_WEIGHTS}", weights),
+        (f"scheduler/{_SCHEDULER}", schedulers or bare),
+    )
+    missing = [f"no {name}" for name, exists in wanted if not exists]
+    if missing:
+        raise ValueError(f"{root} is not a diffusers model directory: it has {', '.join(missing)}")
+    return _Files(folder / "config.json", weights[0], schedulers[0] if schedulers else None)
+
+
+def _read_config(file: epath.Path) -> Json:
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds a {type(config).__name__}, not the JSON object of a diffusers config")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+
+
+def _check_class(config: Mapping[str, object], file: epath.Path, classes: tuple[str, ...]) -> None:
+    if config.get("_class_name") not in classes:
+        known = ", ".join(classes)
+        raise ValueError(f"{file}: class {config.get('_class_name')!r} is not supported; known: {known}")
+
+
+def _select(
+    config: Json,
+    file: epath.Path,
+    types: Mapping[str, object],
+    fixed: Mapping[str, object],
+    ignored: Collection[str],
+) -> Json:
+    """The options of a config that `types` names, after refusing every other key that asks for something."""
+    for key, value in config.items():
+        if key in types and not fits(value, types[key]):
+            raise ValueError(f"{file}: {key}={value!r} is not of type {types[key]}")
+        if key in fixed and value != fixed[key]:
+            raise ValueError(f"{file}: {key}={value!r} is not supported; only {fixed[key]!r} is")
+        known = key in types or key in fixed or key in ignored or key.startswith("_")
+        if not known and value is not None and value is not False:
+            raise ValueError(f"{file}: {key}={value!r} is not supported: no option of this name is known")
+    return {key: float(value) if types[key] is float else value for key, value in config.items() if key in types}
+
+
+def _read_unet(file: epath.Path) -> UNet:
+    config = _read_config(file)
+    _check_class(config, file, ("UNet2DModel",))
+    if not isinstance(config.get("sample_size"), int):
+        raise ValueError(
+            f"{file}: sample_size must be one number, got {config.get('sample_size')!r}; set it to the pixels a side of"
+            " the square images that the model was trained on"
+        )
+    unet = UNet(**_select(config, file, _UNET_TYPES, _UNET_FIXED, _UNET_IGNORED))
+    try:
+        check_unet(unet, config["sample_size"], unet.in_channels)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return unet
+
+
+def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None]:
+    """The schedule, and the range that x̂₀ is clipped to; None if it is not clipped."""
+    config = _read_config(file)
+    _check_class(config, file, _SCHEDULERS)
+    if config.get("predict_epsilon") is not None:  # before diffusers 0.10
+        config.setdefault("prediction_type", "epsilon" if config["predict_epsilon"] else "sample")
+        del config["predict_epsilon"]
+    options = _select(config, file, _SCHEDULER_TYPES, _SCHEDULER_FIXED, _SCHEDULER_IGNORED)
+    clip, clip_range = options.pop("clip_sample", True), options.pop("clip_sample_range", 1.0)
+    if clip and not clip_range > 0:
+        raise ValueError(f"{file}: clip_sample_range must be above 0, got {clip_range!r}")
+    try:
+        return Schedule(**options), float(clip_range) if clip else None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def _old_name(name: str) -> str:
+    for new, old in _OLD_NAMES.items():
+        name = name.replace(f".{new}.", f".{old}.")
+    return name
+
+
+def unet_shapes(unet: UNet) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Shape of every parameter by path, without computing any."""
+    size = unet.sample_size or 2 ** len(unet.block_out_channels)
+    x = jax.ShapeDtypeStruct((1, size, size, unet.in_channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
+    variables = jax.eval_shape(unet.init, jax.random.key(0), x, t, None if unet.num_class_embeds is None else t)
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(variables["params"]).items()}

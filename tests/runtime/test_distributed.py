@@ -1,0 +1,72 @@
+import os
+import subprocess
+
+import pytest
+
+from side_jax.runtime.distributed import Cluster, cluster_from_environment
+from tests.test_main import ROOT, command
+
+
+def environment(coordinator="10.0.0.2:8476", num_processes="4", process_id="3", **more):
+    named = {"COORDINATOR": coordinator, "NUM_PROCESSES": num_processes, "PROCESS_ID": process_id} | more
+    return {f"SIDE_JAX_{name}": value for name, value in named.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("environ", "cluster"),
+    [
+        ({}, None),
+        ({"SIDE_JAX_COORDINATOR": "", "SIDE_JAX_DISTRIBUTED": ""}, None),
+        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
+        ({"SIDE_JAX_DISTRIBUTED": "auto"}, Cluster()),
+        (environment(), Cluster("10.0.0.2:8476", 4, 3)),
+        (environment(PEER_TIMEOUT="7"), Cluster("10.0.0.2:8476", 4, 3, 7)),
+        (environment("[fd00::1]:80", "1", "0"), Cluster("[fd00::1]:80", 1, 0)),
+        (environment("orl-hosts-0-0.orl:8476", "2", "0"), Cluster("orl-hosts-0-0.orl:8476", 2, 0)),
+    ],
+)
+def test_environment_says_which_process_of_how_many_this_is(environ, cluster):
+    assert cluster_from_environment(environ) == cluster
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"SIDE_JAX_DISTRIBUTED": "yes"}, "SIDE_JAX_DISTRIBUTED must be auto, got 'yes'"),
+        (environment(DISTRIBUTED="auto"), "SIDE_JAX_COORDINATOR='10.0.0.2:8476' contradicts SIDE_JAX_DISTRIBUTED=auto"),
+        (environment(coordinator=None), r"SIDE_JAX_COORDINATOR is not set, but SIDE_JAX_NUM_PROCESSES is \('4'\)"),
+        (environment(num_processes=""), "SIDE_JAX_NUM_PROCESSES is not set, but SIDE_JAX_COORDINATOR is"),
+        (environment(process_id=None), "SIDE_JAX_PROCESS_ID is not set, but SIDE_JAX_COORDINATOR is"),
+        (environment("10.0.0.2"), "SIDE_JAX_COORDINATOR must be host:port of process 0, got '10.0.0.2'"),
+        (environment(":8476"), "SIDE_JAX_COORDINATOR must be host:port of process 0, got ':8476'"),
+        (environment("host:port"), "got 'host:port'"),
+        (environment("host:70000"), "got 'host:70000'"),
+        (environment(num_processes="0"), "SIDE_JAX_NUM_PROCESSES must be a whole number, 1 or more, got '0'"),
+        (environment(num_processes="four"), "got 'four'"),
+        (environment(process_id="4"), r"SIDE_JAX_PROCESS_ID must be a whole number, in 0 … 3 .*, got '4'"),
+        (environment(process_id="-1"), "SIDE_JAX_PROCESS_ID must be .*, got '-1'"),
+        (environment(PEER_TIMEOUT="0"), "SIDE_JAX_PEER_TIMEOUT must be a whole number, 1 or more, got '0'"),
+    ],
+)
+def test_senseless_environment_is_named(environ, message):
+    with pytest.raises(ValueError, match=message) as error:
+        cluster_from_environment(environ)
+    assert "\n" not in str(error.value)
+
+
+def test_command_line_refuses_an_environment_without_a_cluster(tmp_path):
+    """In a process of its own: JAX joins a cluster only before it has looked for devices."""
+    detected = ("SLURM_", "OMPI_", "KUBERNETES_", "TPU_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(detected)}
+    done = subprocess.run(
+        command("--config=configs/smoke.py", f"--workdir={tmp_path / 'run'}"),
+        env=inherited | {"PYTHONPATH": ".", "SIDE_JAX_DISTRIBUTED": "auto"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "SIDE_JAX_DISTRIBUTED=auto, but JAX detects no cluster here" in error
+    assert list(tmp_path.iterdir()) == []
