@@ -136,6 +136,14 @@ def get_config() -> ConfigDict:
         }
     )
 
+    # A check that the target makes images of the kind of its photos.
+    config.sanity = ConfigDict(
+        {
+            # unguided images, and as many photos
+            "num_images": 64,
+        }
+    )
+
     # The labels that the guide learns.
     config.labels = ConfigDict(
         {

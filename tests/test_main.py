@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,58 @@ def test_process_prints_its_error_and_exits_with_the_status(tmp_path):
     assert done.returncode == 2
     assert "got sample" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_workdir_alone_resumes(finished_smoke, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished_smoke, workdir)
+    (workdir / "report.html").unlink()
+    (workdir / "report" / "manifest.json").unlink()
+    arguments = ["main.py", f"--workdir={workdir}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with flagsaver.flagsaver():
+        assert main.main(arguments) == 0
+    assert (workdir / "report.html").exists()
+    assert f"report: {workdir}/report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", ["smoke", "smoke.py", "configs/smoke.py"])
+def test_configs_of_the_package_are_known_in_every_folder(tmp_path, config):
+    done = subprocess.run(
+        [sys.executable, "-m", "side_jax", f"--config={config}", "--workdir=run", "--stages=sample"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2
+    assert "got sample" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_configs_and_runs_them(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("side_jax-*.whl")
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--target", tmp_path / "installed", wheel], check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "side_jax",
+            "--config=celeba_hq_sweep",
+            "--workdir=run",
+            "--config.extract.num_images=0",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+    )
+    assert "extract.num_images must be at least 1, got 0" in done.stderr
 
 
 def test_help_lists_the_flags():

@@ -14,6 +14,7 @@ from side_jax.audit.stages.distill import ClassifierOptions
 from side_jax.audit.stages.extract import ExtractOptions
 from side_jax.audit.stages.label import LabelOptions
 from side_jax.audit.stages.report import ReportOptions
+from side_jax.audit.stages.sanity import SanityOptions
 from side_jax.audit.stages.steer import SteerOptions
 from side_jax.audit.stages.synthesize import SynthesizeOptions
 from side_jax.audit.stages.target import TargetOptions
@@ -38,7 +39,7 @@ METHODS = {
 }
 
 
-Config = Mapping[str, Any]  # a ConfigDict or a plain mapping, with the fields of configs/default.py
+Config = Mapping[str, Any]  # a ConfigDict or a plain mapping, with any of the fields of configs/default.py
 _MAIN = ("side_exact", "side")  # the report is about the first of these that the config asks for
 
 
@@ -81,6 +82,7 @@ class AuditOptions:
     target: TargetOptions = TargetOptions()
     sampler: SamplerOptions = SamplerOptions()
     synthesize: SynthesizeOptions = SynthesizeOptions()
+    sanity: SanityOptions = SanityOptions()
     labels: LabelOptions = LabelOptions()
     classifier: ClassifierOptions = ClassifierOptions()
     extract: ExtractOptions = ExtractOptions()
@@ -166,9 +168,9 @@ class AuditOptions:
 
     @classmethod
     def from_config(cls, config: Config) -> "AuditOptions":
-        """Options from a ConfigDict or a plain mapping with the fields of configs/default.py.
+        """Options from a ConfigDict or a plain mapping with any of the fields of configs/default.py.
 
         Raises:
-          ValueError: for an unknown or missing field, or a value out of range.
+          ValueError: for an unknown field, or a value out of range.
         """
         return build(cls, config)

@@ -16,7 +16,7 @@ from etils import epath
 from side_jax.audit.dataset import load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
-from side_jax.audit.provenance import provenance, resolved, software
+from side_jax.audit.provenance import provenance, software
 from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.stages import STAGES
 from side_jax.runtime import files, preemption
@@ -42,9 +42,24 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     options = AuditOptions.from_config(config)
     root = epath.Path(workdir)
     files.check_workdir(root)
+    _check_apart(options, root)
     audit = Audit(options, root, load_split(options.dataset))
     check(audit)
     return audit
+
+
+def _check_apart(options: AuditOptions, root: epath.Path) -> None:
+    """Refuses a workdir that is the model's folder, or lies among the photos: its pictures would be read as photos."""
+    target, dataset = options.target, options.dataset
+    paths = {"dataset.path": dataset.path, "dataset.heldout_path": dataset.heldout_path}
+    paths = paths if dataset.name == "image_folder" else {}
+    if target.source == "load":
+        paths["target.path"] = target.path
+    workdir = root.absolute().resolve() if files.is_local(root) else root
+    for field, path in paths.items():
+        folder = epath.Path(path).resolve() if path and files.is_local(path) else None
+        if folder == workdir or (folder in workdir.parents and field != "target.path"):
+            raise ValueError(f"workdir {str(root)!r} is or lies in {field} {path!r}; choose a folder outside")
 
 
 def check(audit: Audit) -> None:
@@ -77,6 +92,11 @@ class Step:
     complete: bool
 
     @property
+    def idle(self) -> bool:
+        """True if nothing that is asked for uses its result: `Stage.idle`."""
+        return self.stage.idle(self.audit.options)
+
+    @property
     def folder(self) -> epath.Path:
         """The stage's folder in the workdir."""
         return self.audit.folder(self.stage.folder)
@@ -101,13 +121,14 @@ def plan(audit: Audit, wanted: tuple[str, ...] | None = None) -> list[Step]:
     steps = _steps(audit)
     for step in steps:
         _check_spec(step, audit.workdir, steps)
-        missing = [name for name, input_ in step.inputs.items() if not input_.complete and name not in wanted]
+        inputs = [(name, other) for name, other in step.inputs.items() if not other.complete and not other.idle]
+        missing = [name for name, _ in inputs if name not in wanted]
         if step.stage.name in wanted and missing:
             raise Refused(
                 f"stage {step.name} needs {', '.join(missing)}, not complete in {audit.workdir}; run that first"
                 " (without --stages all run, in order)"
             )
-    return [step for step in steps if step.stage.name in wanted]
+    return [step for step in steps if step.stage.name in wanted and not step.idle]
 
 
 def beside(audit: Audit) -> Audit:
@@ -138,7 +159,7 @@ def _steps(audit: Audit) -> list[Step]:
                 inputs = {name: step for name, step in found.items() if step is not None}
                 step = _step(stage, part, inputs)
                 if stage.remade:
-                    current = not _changed(step) and all(earlier.complete for earlier in done.values())
+                    current = not _changed(step) and all(earlier.complete or earlier.idle for earlier in done.values())
                     step = dataclasses.replace(step, complete=step.complete and current)
                 done[stage.name, part.branch] = step
     return list(done.values())
@@ -180,7 +201,7 @@ def run(config: Config, workdir: epath.PathLike, stages: tuple[str, ...] | None 
     """Runs an audit, or resumes it: the same call again does the rest.
 
     Args:
-      config: a ConfigDict or mapping with the fields of configs/default.py.
+      config: a ConfigDict or mapping with any of the fields of configs/default.py. A missing field has its default.
       workdir: where artifacts go; its parent must exist, or lie below the current folder.
       stages: names of the stages to run, in any order; they run in the flow's order.
 
@@ -198,10 +219,10 @@ def run(config: Config, workdir: epath.PathLike, stages: tuple[str, ...] | None 
       ...     sorted(path.name for path in workdir.iterdir())
       ['config.json', 'target']
     """
-    return execute(prepare(config, workdir), stages, config)
+    return execute(prepare(config, workdir), stages)
 
 
-def execute(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> epath.Path:
+def execute(audit: Audit, wanted: tuple[str, ...] | None = None) -> epath.Path:
     """Runs the plan of a prepared audit. Every process calls it; the primary writes the files that are written once.
 
     Raises:
@@ -212,29 +233,29 @@ def execute(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> epa
     new = [folder for folder in folders if not folder.exists()]
     try:
         with workdir_lock(audit.workdir):
-            return _execute(audit, wanted, config)
+            return _execute(audit, wanted)
     except Refused:
         for folder in new if is_primary() else ():
             folder.rmdir()
         raise
 
 
-def _agreed(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> list[Step]:
+def _agreed(audit: Audit, wanted: tuple[str, ...] | None) -> list[Step]:
     """The plan, after a check that all processes made the same one."""
     planned = plan(audit, wanted)
     found = [(step.name, step.spec, step.complete) for step in planned]
     try:
-        agree("config, data or workdir", files.fingerprint([resolved(config), str(audit.workdir), found]))
+        agree("config, data or workdir", files.fingerprint([audit.options, str(audit.workdir), found]))
     except ValueError as error:
         raise Refused(str(error)) from error
     return planned
 
 
-def _execute(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> epath.Path:
-    planned = _agreed(audit, wanted, config)
+def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
+    planned = _agreed(audit, wanted)
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
-    once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(config)))
+    once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))
     try:
         for step in planned:
             if step.complete:

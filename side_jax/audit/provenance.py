@@ -3,24 +3,19 @@
 import importlib.metadata
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
 import side_jax
+from side_jax.audit.options import AuditOptions
 from side_jax.runtime import files
 from side_jax.runtime.files import Json
 
 
-def resolved(config: Mapping[str, object]) -> Json:
-    """A config, or a ConfigDict, as plain JSON types."""
-    return files.plain(config.to_dict() if hasattr(config, "to_dict") else config)
-
-
-def provenance(config: Mapping[str, object]) -> Json:
-    """The resolved config with its hash, versions, commit and devices."""
-    plain = resolved(config)
+def provenance(options: AuditOptions) -> Json:
+    """The options, every default included, with their hash, versions, commit and devices."""
+    plain = files.plain(options)
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "config": plain,

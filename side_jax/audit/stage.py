@@ -107,6 +107,7 @@ class Stage(abc.ABC):
       version: of its results. Raise it when they change by more than rounding, with a line in CHANGELOG.md; then make
         the golden run again (`python -m tests.golden.make_smoke_run`). Moving or rewording code changes no version.
       per_method: True if each compared method has its own, False if all share one.
+      for_guide: True if it makes the guide. It is not run while no λ above 0 is asked for.
       alone: True if the primary process does it while the others wait.
       remade: True for a cheap stage that is made again where others are refused, and after any other stage.
     """
@@ -116,6 +117,7 @@ class Stage(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     per_method: ClassVar[bool] = False
+    for_guide: ClassVar[bool] = False
     alone: ClassVar[bool] = False
     remade: ClassVar[bool] = False
 
@@ -126,6 +128,10 @@ class Stage(abc.ABC):
     def needed(self, options: "AuditOptions") -> bool:
         """True if an audit with these options needs the stage."""
         return True
+
+    def idle(self, options: "AuditOptions") -> bool:
+        """True if the stage is needed, but nothing that is asked for uses its result yet: it is not run."""
+        return self.for_guide and max(options.extract.scales) == 0
 
     def spec(self, audit: Audit) -> Json:
         """Everything its result depends on besides the stages it needs. A change is refused."""

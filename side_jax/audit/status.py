@@ -31,7 +31,7 @@ def describe(workdir: epath.PathLike) -> str:
         raise ValueError(f"{str(root)!r} is no workdir of an audit: it has no config.json")
     known = files.read_json(root / "config.json")
     nothing = ImageSet(np.zeros((0, 1, 1, 1), np.uint8), np.zeros(0, np.int32), ())
-    config, differing = adapted(AuditOptions, known["config"])
+    config, differing = stored_config(root)
     audit = Audit(AuditOptions.from_config(config), root, Split(nothing, nothing))
     lines = [f"{root}: config {known['config_hash']}, side_jax {known['versions']['side_jax']}", at_work(root)]
     if differing:
@@ -43,6 +43,11 @@ def describe(workdir: epath.PathLike) -> str:
                 state, *details = _stage(stage, part)
                 lines += [f"{name:<24} {state}", *(f"  {detail}" for detail in details)]
     return "\n".join(lines)
+
+
+def stored_config(root: epath.Path) -> tuple[dict[str, object], list[str]]:
+    """The config of a workdir's last run, as far as this version knows its fields; and the fields that differ."""
+    return adapted(AuditOptions, files.read_json(root / "config.json")["config"])
 
 
 def at_work(root: epath.Path) -> str:
@@ -62,6 +67,9 @@ def _stage(stage: Stage, audit: Audit) -> Iterator[str]:
     """The state of one stage of one method, and details below it."""
     if manifest := stage.complete(audit):
         yield f"complete, {manifest['finished']}, in {manifest['seconds']:.0f} s"
+        return
+    if stage.idle(audit.options):
+        yield "not run: no λ above 0 is asked for"
         return
     folder = audit.folder(stage.folder)
     if not (folder / files.SPEC).exists():

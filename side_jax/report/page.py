@@ -27,4 +27,6 @@ def render(page: Page) -> str:
 
 def verdicts(metrics: Json) -> list[str]:
     """What the numbers say, in sentences: each with its interval, or with why nothing can be said."""
+    if withheld := [sentence for section in SECTIONS for sentence in section.withheld(metrics)]:
+        return withheld
     return [sentence for section in SECTIONS for sentence in section.verdict(metrics)]

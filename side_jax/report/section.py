@@ -33,6 +33,7 @@ class Page:
       best: λ -> "training" / "held-out" -> best score of every generated image.
       ranked: of the detect stage, if it ran: the scores of generated images and of photos that it reports on.
       steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
+      preview: unguided images of the sanity stage, uint8 [N, H, W, C].
     """
 
     metrics: Json
@@ -41,6 +42,7 @@ class Page:
     best: dict[float, dict[str, np.ndarray]]
     ranked: tuple[Ranked | None, Ranked | None] | None = None
     steered: np.ndarray | None = None
+    preview: np.ndarray | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -82,6 +84,7 @@ class Section:
       needed: whether a page has it.
       verdict: metrics.json -> sentences for the head of the page: each with its interval, or with why nothing can be
         said.
+      withheld: metrics.json -> sentences that replace all verdicts, where these could not be trusted; else none.
     """
 
     name: str
@@ -89,3 +92,4 @@ class Section:
     blocks: Callable[[Page], Iterable[Block]]
     needed: Callable[[Page], bool] = lambda _: True
     verdict: Callable[[Json], list[str]] = lambda _: []
+    withheld: Callable[[Json], list[str]] = lambda _: []

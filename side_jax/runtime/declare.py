@@ -106,14 +106,21 @@ def as_config(group: "DataclassInstance") -> ConfigDict:
     return config
 
 
-def build(kind: type[T], config: Mapping[str, object], path: str = "") -> T:
-    """A group, nested ones included, from a ConfigDict or mapping, checked.
+def build(kind: type[T], config: Mapping[str, object], path: str = "", default: T | None = None) -> T:
+    """A group, nested ones included, from a ConfigDict or mapping, checked. A field that is missing has its default.
 
     A group may have a method `check(path)` for rules that join several fields.
 
+    Args:
+      kind: the group's class.
+      config: its fields.
+      path: the group's name in messages.
+      default: the group with the defaults; None for those of the class.
+
     Raises:
-      ValueError: for an unknown or missing field, or a value that does not fit, naming the field.
+      ValueError: for an unknown field, or a value that does not fit, naming the field.
     """
+    default = default or kind()
     values = _plain(config)
     if not isinstance(values, Mapping):
         raise ValueError(f"{path or 'config'} must be a group of fields, got {values!r}")
@@ -121,14 +128,13 @@ def build(kind: type[T], config: Mapping[str, object], path: str = "") -> T:
     built = {}
     for field in dataclasses.fields(kind):
         name = f"{path}.{field.name}" if path else field.name
-        if field.name not in values:
-            raise ValueError(f"{name} is missing from the config; configs/default.py has every field")
-        value = values[field.name]
+        known = getattr(default, field.name)
+        value: Any = values[field.name] if field.name in values else _plain(known)
         nested: Any = field.type if dataclasses.is_dataclass(field.type) else None
         if not nested and not fits(value, field.type):
             kind_name = field.type.__name__ if isinstance(field.type, type) else field.type
             raise ValueError(f"{name} must be {kind_name}, got {value!r}")
-        built[field.name] = build(nested, value, name) if nested else value
+        built[field.name] = build(nested, value, name, known) if nested else value
         if check := field.metadata.get("check"):
             require(check, name, value)
     group = kind(**built)
@@ -150,27 +156,24 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if origin is float else origin)
 
 
-def adapted(kind: type, config: Mapping[str, Any], path: str = "") -> tuple[dict[str, object], list[str]]:
-    """A config of another version with the fields of this one, and the names of the fields that differ.
-
-    A field that only the config has is left out; one that only this version has gets its default. Not checked.
-    """
-    fields, fitted = {field.name: field for field in dataclasses.fields(kind)}, {}
+def adapted(kind: type, config: Mapping[str, Any], path: str = "") -> tuple[dict[str, Any], list[str]]:
+    """The fields of a config that this version knows, and the names of all fields that only one of the two has."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fitted: dict[str, Any] = {}
     prefix = f"{path}." if path else ""
-    differing = [prefix + name for name in config if name not in fields]
+    differing = [prefix + name for name in (*config, *fields) if (name in config) != (name in fields)]
     for name, field in fields.items():
-        if name not in config:
-            differing.append(prefix + name)
-            fitted[name] = as_config(kind())[name]
-        elif dataclasses.is_dataclass(field.type) and isinstance(config[name], Mapping):
+        if name in config and dataclasses.is_dataclass(field.type) and isinstance(config[name], Mapping):
             fitted[name], more = adapted(field.type, config[name], prefix + name)  # type: ignore[arg-type]
             differing += more
-        else:
+        elif name in config:
             fitted[name] = config[name]
     return fitted, differing
 
 
 def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping | ConfigDict):
         return {key: _plain(item) for key, item in value.items()}
     return tuple(_plain(item) for item in value) if isinstance(value, list | tuple) else value

@@ -95,14 +95,15 @@ def test_clusters_by_sscd_need_the_weights_of_the_scores():
     assert AuditOptions.from_config(config).cluster_descriptor() == ("pixel", "", "")
 
 
-def test_unknown_and_missing_fields_are_named():
+def test_missing_fields_have_their_defaults_and_unknown_ones_are_named():
     fields = orl.get_config().to_dict()
     fields["extract"]["lambda"] = 3
     with pytest.raises(ValueError, match="extract.lambda is not a field; known: bands, batch_size"):
         AuditOptions.from_config(fields)
-    del fields["extract"]["lambda"], fields["labels"]["source"]
-    with pytest.raises(ValueError, match="labels.source is missing from the config"):
-        AuditOptions.from_config(fields)
+    del fields["extract"]["lambda"], fields["labels"]["source"], fields["steer"]
+    options = AuditOptions.from_config(fields)
+    assert (options.labels.source, options.steer) == (AuditOptions().labels.source, AuditOptions().steer)
+    assert AuditOptions.from_config({}) == AuditOptions()
 
 
 def test_unknown_unet_option_is_named():

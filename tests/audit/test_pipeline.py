@@ -20,6 +20,7 @@ import side_jax
 from configs import smoke
 from side_jax.audit import pipeline, provenance, status
 from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
 from side_jax.audit.stages.extract import ExtractStage
 from side_jax.audit.stages.report import ReportStage
 from side_jax.matching import sweep
@@ -210,6 +211,22 @@ def test_more_scales_and_images_extend_a_sweep(finished, copy, monkeypatch):
 
 CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohesion": -1.0}
 METHODS = ("random", "ol_ti", "side", "random_labels")
+
+
+def test_no_guide_is_made_while_only_random_is_asked_for(finished, tmp_path):
+    """A student of 50,000 steps that nothing uses would be trained; with a λ above 0 the audit goes on as any other."""
+    workdir = tmp_path / "run"
+    shutil.copytree(finished / "target", workdir / "target")
+    pipeline.run(smoke_config(**{"extract.scales": (0.0,)}), workdir)
+    made = ("synthetic", "labels", "classifier")
+    assert not any((workdir / name).exists() for name in made)
+    assert status.describe(workdir).count("not run: no λ above 0 is asked for") == len(made)
+    unguided = times(workdir / "extract" / "scale=00.00")
+    for name in made:
+        shutil.copytree(finished / name, workdir / name)
+    pipeline.run(smoke_config(), workdir)
+    assert times(workdir / "extract" / "scale=00.00") == unguided
+    assert_same_results(finished, workdir)
 
 
 def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
@@ -527,7 +544,7 @@ def test_force_new_works_beside_a_workdir_that_was_made_otherwise(copy):
     first, again = (pipeline.beside(pipeline.prepare(smoke_config(seed=1), copy)) for _ in range(2))
     assert first.workdir == again.workdir
     assert re.fullmatch(f"copy-{HASH}", first.workdir.name) and first.workdir.parent == copy.parent
-    pipeline.execute(first, ("target",), smoke_config(seed=1))
+    pipeline.execute(first, ("target",))
     assert pipeline.plan(again)[0].complete
     more = smoke_config(seed=1, **{"extract.num_images": 20})
     assert pipeline.beside(pipeline.prepare(more, copy)).workdir == first.workdir
@@ -543,7 +560,7 @@ def test_status_says_where_every_stage_stands(copy):
     lines = status.describe(copy).splitlines()
     states = dict(re.split("  +", line, maxsplit=1) for line in lines[2:])
     assert list(states) == [
-        *("target", "synthesize", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
+        *("target", "synthesize", "sanity", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
         *("extract", "extract (ol_ti)", "detect", "steer", "report"),
     ]
     for name in ("target", "synthesize", "label", "label (ol_ti)", "distill", "extract"):
@@ -679,7 +696,7 @@ def test_photos_are_not_held_out_of_those_that_a_silent_target_may_have_seen(fin
 
 def test_no_git_is_no_obstacle(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert provenance.provenance({})["commit"] is None
+    assert provenance.provenance(AuditOptions())["commit"] is None
 
 
 def test_heldout_images_that_were_trained_on_are_refused(tmp_path):

@@ -68,7 +68,7 @@ def test_status_starts_no_device_and_writes_nothing(tmp_path):
     first, second, *stages, last = done.stdout.splitlines()
     assert first == f"{tmp_path}: config {fingerprint(config)}, side_jax 0"
     assert second == "no run is at work"
-    assert len(stages) == 8 and all(line.endswith("  not begun") for line in stages)
+    assert len(stages) == 9 and all(line.endswith("  not begun") for line in stages)
     assert last == "0 False"
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
@@ -109,7 +109,7 @@ def test_workdir_of_a_version_with_other_fields_is_read_and_the_fields_named(tmp
     write_json(root / "config.json", known)
     line, begins = status.describe(root).splitlines()[2:4]
     assert line == (
-        "config.json is of a version with other fields (older, extract.old, extract.equal_compute, steer);"
+        "config.json is of a version with other fields (older, steer, extract.old, extract.equal_compute);"
         " read as far as known"
     )
     assert begins.startswith("target ")

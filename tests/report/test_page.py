@@ -60,6 +60,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "guided_against_random": compared,
             "method": "side",
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
+            "sanity": None,
             "detect": None,
             "duplicates": {"pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),

@@ -1,5 +1,7 @@
 import os
+import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -20,7 +22,7 @@ def environment(coordinator="10.0.0.2:8476", num_processes="4", process_id="3", 
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
         ({"SIDE_JAX_DISTRIBUTED": "auto"}, Cluster()),
         (environment(), Cluster("10.0.0.2:8476", 4, 3)),
-        (environment(PEER_TIMEOUT="7"), Cluster("10.0.0.2:8476", 4, 3, 7)),
+        (environment(PEER_TIMEOUT="7", START_TIMEOUT="9"), Cluster("10.0.0.2:8476", 4, 3, 7, 9)),
         (environment("[fd00::1]:80", "1", "0"), Cluster("[fd00::1]:80", 1, 0)),
         (environment("orl-hosts-0-0.orl:8476", "2", "0"), Cluster("orl-hosts-0-0.orl:8476", 2, 0)),
     ],
@@ -46,6 +48,7 @@ def test_environment_says_which_process_of_how_many_this_is(environ, cluster):
         (environment(process_id="4"), r"SIDE_JAX_PROCESS_ID must be a whole number, in 0 … 3 .*, got '4'"),
         (environment(process_id="-1"), "SIDE_JAX_PROCESS_ID must be .*, got '-1'"),
         (environment(PEER_TIMEOUT="0"), "SIDE_JAX_PEER_TIMEOUT must be a whole number, 1 or more, got '0'"),
+        (environment(START_TIMEOUT="soon"), "SIDE_JAX_START_TIMEOUT must be a whole number, 1 or more, got 'soon'"),
     ],
 )
 def test_senseless_environment_is_named(environ, message):
@@ -70,3 +73,32 @@ def test_command_line_refuses_an_environment_without_a_cluster(tmp_path):
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "SIDE_JAX_DISTRIBUTED=auto, but JAX detects no cluster here" in error
     assert list(tmp_path.iterdir()) == []
+
+
+_LATE = """
+import logging, os, sys, time
+from side_jax.runtime import distributed
+logging.basicConfig(format="%(message)s")
+distributed._PATIENCE = 1.0
+distributed.initialize(distributed.cluster_from_environment(os.environ))
+if not distributed.is_primary():
+    time.sleep(4)
+distributed.barrier("the door")
+distributed.leave()
+"""
+
+
+@pytest.mark.slow
+def test_process_that_waits_says_for_whom():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    runs = []
+    for process in range(3):
+        given = environment(f"127.0.0.1:{port}", "3", str(process)) | {"JAX_PLATFORMS": "cpu"}
+        run = [sys.executable, "-c", _LATE]
+        runs.append(subprocess.Popen(run, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | given))
+    errors = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert "process 0 waits at 'the door' for 1, 2" in errors[0]
+    assert "waits" not in errors[1]

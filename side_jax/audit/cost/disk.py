@@ -26,7 +26,7 @@ def bytes_written(setting: Setting) -> dict[str, int]:
     """Bytes by kind of artifact. Arrays are counted before zarr compresses them."""
     options, pixels = setting.options, math.prod(setting.shape)
     rows = list(options.rows().values())
-    guided = [row for row in rows if row.classifier.guide != "none"]
+    guided = [row for row in rows if row.classifier.guide != "none" and max(row.extract.scales) > 0]
     written = {}
     if options.target.source == "train":
         written["target"] = _training({"params": setting.target.params}, options.target.train)

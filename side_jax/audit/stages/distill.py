@@ -1,4 +1,4 @@
-"""Stage 4, distill: makes a guide from the labels, by training or in closed form."""
+"""Stage 5, distill: makes a guide from the labels, by training or in closed form."""
 
 import contextlib
 import dataclasses
@@ -113,6 +113,7 @@ class DistillStage(Stage):
     name = "distill"
     folder = "classifier"
     needs = ("target", "synthesize", "label")
+    for_guide = True
     per_method = True
 
     def needed(self, options: "AuditOptions") -> bool:

@@ -1,4 +1,4 @@
-"""Stage 5, extract: generates images for every λ and matches them against training and held-out photos."""
+"""Stage 6, extract: generates images for every λ and matches them against training and held-out photos."""
 
 import dataclasses
 import functools

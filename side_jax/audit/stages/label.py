@@ -1,4 +1,4 @@
-"""Stage 3, label: labels every image that the guide learns from."""
+"""Stage 4, label: labels every image that the guide learns from."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -112,6 +112,7 @@ class LabelStage(Stage):
     name = "label"
     folder = "labels"
     needs = ("synthesize",)
+    for_guide = True
     per_method = True
 
     def needed(self, options: "AuditOptions") -> bool:

@@ -1,4 +1,4 @@
-"""Stage 8, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+"""Stage 9, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
+from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage
 from side_jax.audit.sweep import descriptor_path, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
@@ -36,7 +37,7 @@ class ReportOptions:
     pairs: int = option(24, "pairs per contact sheet", at_least(1), decides=AMOUNT)
 
 
-_LATER = (DetectStage(), SteerStage())  # what the report can do without
+_OTHERS = (SanityStage(), DetectStage(), SteerStage())  # their facts are in metrics.json too
 
 
 class ReportStage(Stage):
@@ -44,7 +45,7 @@ class ReportStage(Stage):
 
     name = "report"
     folder = "report"
-    needs = ("target", "distill", "extract")
+    needs = ("target", "sanity", "distill", "extract")
     alone = True
     remade = True
 
@@ -87,7 +88,7 @@ class ReportStage(Stage):
             "duplicates": _duplicates(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
-            **{stage.name: (stage.complete(audit) or {}).get("facts") for stage in _LATER},
+            **{stage.name: (stage.complete(audit) or {}).get("facts") for stage in _OTHERS},
         }
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
@@ -202,7 +203,11 @@ def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
         {scale: found.best for scale, found in shown.items()},
         ranked(audit, detect) if detect else None,
         steered(audit, steer) if steer else None,
+        load_array(audit.folder("sanity") / PREVIEW, slice(0, _PREVIEWED)),
     )
+
+
+_PREVIEWED = 16  # images of the sanity check
 
 
 def _sweep_facts(method: Audit) -> Json:

@@ -42,6 +42,7 @@ class SynthesizeStage(Stage):
     name = "synthesize"
     folder = "synthetic"
     needs = ("target",)
+    for_guide = True
 
     def needed(self, options: "AuditOptions") -> bool:
         """True if any guide learns from synthetic images."""

@@ -1,0 +1,109 @@
+"""Command line of an audit: `python main.py`, `python -m side_jax` and `side_jax` are the same.
+
+side_jax --config=configs/orl.py --workdir=runs/orl    # a config of the package, or a file of one's own
+side_jax --workdir=runs/orl                            # resume: the config is that of the workdir
+"""
+
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only writes TensorBoard logs here
+
+from absl import app, flags
+from etils import epath
+from ml_collections import config_flags
+
+import side_jax
+from side_jax.audit import pipeline, status
+from side_jax.audit.cost.dry_run import UTILISATION, dry_run
+from side_jax.audit.options import Config
+from side_jax.audit.stage import Audit
+from side_jax.runtime import distributed, preemption
+from side_jax.runtime.files import AuditError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go: runs/orl, gs://bucket/orl. Alone: resume it.")
+_STAGES = flags.DEFINE_list("stages", list(pipeline.stage_names()), "Which stages to run.")
+_STATUS = flags.DEFINE_bool("status", False, "Print how far every stage of --workdir is, and start nothing.")
+_FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherwise, work in a new folder beside it.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the whole audit would cost; run nothing, write nothing.")
+_UTILISATION = flags.DEFINE_float("utilisation", UTILISATION, "Of --dry_run: share of an accelerator's peak speed.")
+app.define_help_flags()
+for _flag in (_CONFIG, _WORKDIR, _STAGES, _STATUS, _FORCE_NEW, _DRY_RUN, _UTILISATION):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[_flag.name])  # so that --help lists it
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done; 1 a stage could not go on; 2 bad input; 75 stopped by SIGTERM; 130 interrupted."""
+    failed = 2  # the exit status of an error: 1 once the audit runs
+    with preemption.watch():
+        try:
+            _parse(sys.argv if arguments is None else arguments)
+            if _STATUS.value and _WORKDIR.value is not None:
+                print(status.describe(_WORKDIR.value))
+            elif _DRY_RUN.value:
+                print(dry_run(_config(), _UTILISATION.value))
+            else:
+                config = _config()
+                distributed.initialize(distributed.cluster_from_environment(os.environ))
+                audit = pipeline.prepare(config, _WORKDIR.value)
+                audit = pipeline.beside(audit) if _FORCE_NEW.value else audit
+                failed = 1
+                _run(audit)
+        except (flags.Error, AuditError, ValueError, OSError) as error:
+            full = "No space left on device" in str(error)
+            print(f"error: {error}{'; make space, and the same command resumes' if full else ''}", file=sys.stderr)
+            return 2 if isinstance(error, pipeline.Refused) else failed
+        except KeyboardInterrupt:
+            print("interrupted; the same command resumes", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _config() -> Config:
+    """The config of the command line, or else that of the workdir. Raises `ValueError` if there is neither."""
+    if _WORKDIR.value is not None and _CONFIG.value is not None:
+        config: Config = _CONFIG.value
+        return config
+    if _WORKDIR.value is None or not (epath.Path(_WORKDIR.value) / "config.json").exists():
+        raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
+    return status.stored_config(epath.Path(_WORKDIR.value))[0]
+
+
+def _parse(arguments: list[str]) -> None:
+    """Sets the flags. Raises `ValueError` or `flags.Error`."""
+    arguments = [_with_path(argument) for argument in arguments]
+    try:
+        flags.FLAGS(arguments)
+    except (AttributeError, KeyError) as error:
+        name = str(error).strip("\"'")
+        raise ValueError(f"--config has no field {name!r}; configs/default.py has every field") from error
+
+
+def _with_path(argument: str) -> str:
+    """--config with the path of its file: as given, or that of the package's config of this name."""
+    flag, given, path = argument.partition("=")
+    if flag != "--config" or not given or os.path.exists(path):
+        return argument
+    # Beside the package in a checkout, inside it when installed.
+    for home in (Path(side_jax.__file__).parents[1], Path(side_jax.__file__).parent):
+        known = home / "configs" / f"{Path(path).stem}.py"
+        if known.exists() and path in (f"configs/{known.name}", known.name, known.stem):
+            if importlib.util.find_spec("configs") is None:  # an installed config imports others from there
+                sys.modules["configs"] = importlib.import_module("side_jax.configs")
+            return f"--config={known}"
+    raise ValueError(f"--config {path!r} does not exist")
+
+
+def _run(audit: Audit) -> None:
+    logging.getLogger("side_jax").setLevel(logging.INFO if distributed.is_primary() else logging.WARNING)
+    logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
+    if _FORCE_NEW.value and distributed.is_primary():
+        print(f"workdir: {audit.workdir}", flush=True)
+    workdir = pipeline.execute(audit, tuple(_STAGES.value))
+    if "report" in _STAGES.value and distributed.is_primary():
+        print(f"report: {workdir / 'report.html'}")

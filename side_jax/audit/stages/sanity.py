@@ -1,0 +1,113 @@
+"""Stage 3, sanity: whether the target makes images of the kind of its photos. If not, the report has no verdict."""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from side_jax.audit.cost.jobs import Job, Setting, sampling
+from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, paired_positions, sampling_spec
+from side_jax.evidence.sanity import sanity
+from side_jax.inside.membership import Attack
+from side_jax.inside.probe import IndexedImages, Probe, generation_classes
+from side_jax.runtime.arrays import array_exists, load_array, save_array
+from side_jax.runtime.declare import at_least, decided, option
+from side_jax.runtime.files import Json
+from side_jax.runtime.sharding import local_mesh, stage_key
+from side_jax.targets.sampling import Sampler
+
+if TYPE_CHECKING:
+    from side_jax.audit.options import AuditOptions
+
+_log = logging.getLogger(__name__)
+_LEVELS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)  # noise levels of the loss, in T
+PREVIEW = "images.zarr"
+
+
+@dataclasses.dataclass(frozen=True)
+class SanityOptions:
+    """A check that the target makes images of the kind of its photos."""
+
+    num_images: int = option(64, "unguided images, and as many photos", at_least(3))
+
+
+class SanityStage(Stage):
+    """Measures the target on few images and photos."""
+
+    name = "sanity"
+    folder = "sanity"
+    needs = ("target", "synthesize")
+    alone = True
+
+    def spec(self, audit: Audit) -> Json:
+        """Images, photos, descriptor and sampler."""
+        options = audit.options
+        extract = options.extract
+        return {
+            "sanity": decided(options.sanity),
+            "num_steps": options.synthesize.num_steps,
+            "train": data_print(audit.split.train),
+            "heldout": data_print(audit.split.heldout),
+            **descriptor_spec(extract.descriptor, extract.weights, extract.preprocessing),
+            **sampling_spec(audit),
+        }
+
+    def run(self, audit: Audit) -> Json:
+        """Returns the measurements, and warns at once if the target fails a check."""
+        images, photos, training = _images(audit), _photos(audit), _spread(len(audit.split.train), audit)
+        rng = np.random.default_rng(audit.options.seed)
+        shuffled = rng.permuted(images.reshape(len(images), -1, images.shape[-1]), axis=1).reshape(images.shape)
+        embed = audit.descriptor()
+        variation = [float(one.std(0, dtype=np.float64).mean()) for one in (images, photos)]
+        losses = _losses(audit, audit.split.train.images[training])
+        facts = sanity(losses, (variation[0], variation[1]), embed(images), embed(shuffled), embed(photos))
+        save_array(audit.folder(self.folder) / PREVIEW, images)
+        if facts["failed"]:
+            _log.warning("sanity: the target fails; the report has no verdict: %s", "; ".join(facts["failed"]))
+        return facts | {"num_images": len(images), "photos": "held-out" if len(audit.split.heldout) > 2 else "training"}
+
+    def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
+        """The sampler, unless there are synthetic images; and forward passes on photos."""
+        options, batch = setting.options, setting.options.synthesize.batch_size
+        if not options.synthetic or max(options.extract.scales) == 0:
+            yield sampling(self.name, setting, options.sanity.num_images, options.synthesize.num_steps, batch)
+        one = sampling(self.name, setting, options.sanity.num_images, len(_LEVELS), batch)
+        yield dataclasses.replace(one, what=f"photos, {len(_LEVELS)} forward passes")
+
+
+def _images(audit: Audit) -> np.ndarray:
+    """The first synthetic images: those of the stage, or made here where no guide needs them."""
+    options, synthetic = audit.options, audit.folder("synthetic") / "images.zarr"
+    indices = np.arange(options.sanity.num_images)
+    if array_exists(synthetic):
+        return load_array(synthetic, slice(0, len(indices)))
+    how = audit.sampling(options.synthesize.num_steps)
+    size = options.synthesize.batch_size
+    how = dataclasses.replace(how, batch_size=min(len(indices), size if isinstance(size, int) else len(indices)))
+    sampler = Sampler(audit.target(), stage_key(options.seed, "synthesize"), how, mesh=local_mesh())
+    return np.concatenate([batch for _, batch in sampler(indices, 0.0)])
+
+
+def _photos(audit: Audit) -> np.ndarray:
+    """Held-out photos, one for each picture; training photos if fewer than 3 are held out."""
+    split = audit.split
+    if len(split.heldout) < 3:
+        return split.train.images[_spread(len(split.train), audit)]
+    return split.heldout.images[paired_positions(audit)[1][: audit.options.sanity.num_images]]
+
+
+def _spread(count: int, audit: Audit) -> np.ndarray:
+    """As many positions as images are asked for, spread evenly over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, audit.options.sanity.num_images)).astype(int))
+
+
+def _losses(audit: Audit, photos: np.ndarray) -> np.ndarray:
+    """Denoising losses of photos by noise level, float [N, levels]."""
+    target, key, indices = audit.target(), stage_key(audit.options.seed, "sanity"), np.arange(len(photos))
+    count, size = target.schedule.num_train_timesteps, audit.options.synthesize.batch_size
+    batch = min(len(photos), size if isinstance(size, int) else len(photos))
+    probe = Probe(target, Attack("loss", count), key, batch, precision=audit.options.precision)
+    indexed = IndexedImages(photos, indices, generation_classes(target, key, indices))
+    return -np.stack([probe(indexed, int(level * count))["score"] for level in _LEVELS], axis=1)
