@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
         train.update(few)
     config.classifier.guide, config.classifier.arch = "time_dependent", "resnet10_tiny"
     config.synthesize.update({"num_images": 16, "num_steps": 3, "batch_size": 8})
+    config.sanity.num_images = 8
     config.extract.update({"scales": (0.0, 2.0), "num_images": 12, "num_steps": 3, "batch_size": 8})
     config.extract.equal_compute = False
     config.detect.update({"num_images": 12, "num_noises": 1, "wiener": True, "attack_timesteps": (100,)})

@@ -82,7 +82,7 @@ def _images(audit: Audit) -> np.ndarray:
     options, synthetic = audit.options, audit.folder("synthetic") / "images.zarr"
     indices = np.arange(options.sanity.num_images)
     if array_exists(synthetic):
-        return load_array(synthetic, slice(0, len(indices)))
+        return load_array(synthetic, slice(0, min(len(indices), options.synthesize.num_images)))
     how = audit.sampling(options.synthesize.num_steps)
     size = options.synthesize.batch_size
     how = dataclasses.replace(how, batch_size=min(len(indices), size if isinstance(size, int) else len(indices)))
