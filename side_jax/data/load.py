@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from etils import epath
 
+from side_jax.data.classes import classified, natural_key
 from side_jax.data.images import ImageSet, check_image, decode_all
 from side_jax.data.preparation import Recipe, recipe_named
 
@@ -84,17 +85,14 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recip
     """
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
-    files = sorted(_files(root, suffix, set()), key=lambda f: _natural_key(f.relative_to(root).parts))
+    files = sorted(_files(root, suffix, set()), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
     records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
     images, ids, classes, skipped, traits = decode_all(records, len(files), image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise ValueError(f"dataset.path {str(root)!r}: {reason}{first}")
-    names = tuple(sorted({name for name in classes if name}, key=lambda name: _natural_key((name,))))
-    position = {name: k for k, name in enumerate(names)} | {"": -1}
-    labels = np.array([position[name] for name in classes], np.int32)
-    return ImageSet(images, labels, ids, names, skipped, traits)
+    return classified(ImageSet(images, np.full(len(ids), -1, np.int32), ids, (), skipped, traits), classes)
 
 
 def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
@@ -119,15 +117,6 @@ def _files(root: epath.Path, suffix: str, entered: set[str]) -> Iterable[epath.P
             yield from _files(entry, suffix, entered)
         elif entry.name.endswith(suffix):
             yield entry
-
-
-def _natural_key(parts: Iterable[str]) -> list[list[tuple[int, int, str]]]:
-    """Orders s2 before s10, whatever other files there are."""
-    keys = []
-    for part in parts:
-        digits = "".join(c if c.isdigit() else f" {c} " for c in part).split()
-        keys.append([(0, int(d), "") if d.isdigit() and d.isascii() else (1, 0, d) for d in digits])
-    return keys
 
 
 def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:

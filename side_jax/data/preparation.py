@@ -64,7 +64,7 @@ class Recipe:
       white: the value that becomes 255 in gray images of more than 8 bits, and in those of floats. Larger ones are
         clipped.
       resize: a name in `RESIZES`.
-      filter: a name in `FILTERS`; antialiased, as PIL's are.
+      filter: a name in `FILTERS`, of Pillow: all but nearest antialias.
 
     Raises:
       ValueError: for a choice that is not known.
