@@ -152,6 +152,11 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     ).replace("https://matplotlib.org", "")
 
 
+def test_page_says_how_photos_were_prepared_and_on_how_many_recipes_differ():
+    text = page(metrics(10))
+    assert "as diffusers, background black. Photos on which recipes differ: 3 not square (dataset.resize)" in text
+
+
 def test_page_names_the_descriptors_variant_hash_and_preprocessing():
     facts = {"weights": "sscd_disc_mixup.torchvision.pt", "sha256": "0123456789abcdef" * 4}
     numbers = metrics(10) | {"descriptor": {"name": "sscd", **facts, "preprocessing": "small_edge_288"}}
