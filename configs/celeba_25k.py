@@ -5,6 +5,8 @@ centre-cropped to 178x178, and the labels are clusters of the synthetic images (
 CelebA's attributes, but not its identities. Prepare the data once: python -c "import tensorflow_datasets as tfds;
 tfds.builder('celeb_a', file_format='array_record').download_and_prepare()".
 
+From CelebA's own zip and identity file instead: docs/photos.md.
+
 Command   python main.py --config=configs/celeba_25k.py --workdir=runs/celeba_25k \
               --config.extract.weights=sscd_disc_mixup.torchvision.pt
 Hardware  as configs/celeba_hq.py, and 16 GiB of host memory for the photos

@@ -6,6 +6,8 @@
    are near-duplicates of TRAINED ones.
 3. MODEL is the directory that `save_pretrained` wrote (`unet/`, `scheduler/`), or a single UNet2DModel's. A model of
    another size or channel count than dataset.image_size and dataset.channels is refused, with its own.
+   Say how its training prepared photos, or its copies may match none: --config.dataset.prepare=diffusers as in its
+   unconditional example, or guided_diffusion (docs/photos.md).
 4. Download SSCD, sscd_disc_mixup of github.com/facebookresearch/sscd-copy-detection; or do without, with
    --config.extract.descriptor=pixel.
 

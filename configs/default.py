@@ -48,6 +48,27 @@ def get_config() -> ConfigDict:
             "near_duplicate": 0.98,
             # decides the split, alone
             "split_seed": 0,
+            # how photos become pixels, as when the target was trained: side_jax | diffusers, its unconditional example
+            # | guided_diffusion. The five fields below replace single choices; empty or 0: the recipe's
+            "prepare": "side_jax",
+            # exif, turned as a viewer shows it | stored, as the pixels lie
+            "orientation": "",
+            # of transparent parts: white | black | dropped, the colour stored there, as convert('RGB')
+            "background": "",
+            # value of white in gray of more than 8 bits and in floats: 65535, 4095 for 12 bits, 1; 255 is
+            # convert('RGB')
+            "white": 0.0,
+            # crop_first | short_side, torchvision's Resize and CenterCrop | halving, guided-diffusion's | stretch
+            "resize": "",
+            # Pillow's nearest | box | bilinear | bicubic | lanczos
+            "filter": "",
+            # numbers of the classes: natural, 2 before 10 | string, 10 before 2, as torchvision's ImageFolder | prefix,
+            # the class is the file name up to its first underscore, as in guided-diffusion | or all names, number by
+            # number
+            "class_order": FieldReference("natural", field_type=object),
+            # the classes, instead of folders: a CSV of file and class, identity_CelebA.txt, or
+            # list_attr_celeba.txt:Male, a column after a colon
+            "labels": "",
         }
     )
 

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import textwrap
+import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _entries(group: Any, indent: int, opening: str) -> Iterator[str]:
             for key, item in value.items():
                 yield from _item(key, _literal(item), indent + 8, item)
             yield inner + "},"
-        elif field.name == "batch_size" and "str" in str(field.type):
+        elif isinstance(field.type, types.UnionType):
             yield f'{inner}"{field.name}": FieldReference({_literal(value)}, field_type=object),'
         else:
             yield from _item(field.name, _literal(value), indent + 4, value)

@@ -2,13 +2,17 @@
 
 import dataclasses
 import itertools
+from collections import Counter
+from typing import Any
 
 import numpy as np
 
+from side_jax.data.classes import ORDERS, check_order, labelled, numbered, read_table, renumbered
 from side_jax.data.images import ImageSet
 from side_jax.data.load import load_images
+from side_jax.data.preparation import BACKGROUNDS, FILTERS, ORIENTATIONS, RECIPES, RESIZES, Recipe
 from side_jax.data.splitting import Split, near_duplicate_groups, split_images
-from side_jax.runtime.declare import CONTENT, at_least, option
+from side_jax.runtime.declare import CONTENT, at_least, named_in, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,27 +36,95 @@ class DatasetOptions:
         0.98, "pixel cosine from which two images stay on one side of the split", decides=CONTENT
     )
     split_seed: int = option(0, "decides the split, alone", at_least(0))
+    prepare: str = option(
+        "side_jax",
+        "how photos become pixels, as when the target was trained: side_jax | diffusers, its unconditional example |"
+        " guided_diffusion. The five fields below replace single choices; empty or 0: the recipe's",
+        named_in(RECIPES),
+        decides=CONTENT,
+    )
+    orientation: str = option(
+        "", "exif, turned as a viewer shows it | stored, as the pixels lie", named_in(ORIENTATIONS, ""), decides=CONTENT
+    )
+    background: str = option(
+        "",
+        "of transparent parts: white | black | dropped, the colour stored there, as convert('RGB')",
+        named_in(BACKGROUNDS, ""),
+        decides=CONTENT,
+    )
+    white: float = option(
+        0.0,
+        "value of white in gray of more than 8 bits and in floats: 65535, 4095 for 12 bits, 1; 255 is convert('RGB')",
+        at_least(0),
+        decides=CONTENT,
+    )
+    resize: str = option(
+        "",
+        "crop_first | short_side, torchvision's Resize and CenterCrop | halving, guided-diffusion's | stretch",
+        named_in(RESIZES, ""),
+        decides=CONTENT,
+    )
+    filter: str = option("", f"Pillow's {' | '.join(FILTERS)}", named_in(FILTERS, ""), decides=CONTENT)
+    class_order: str | tuple[str, ...] = option(
+        "natural",
+        "numbers of the classes: natural, 2 before 10 | string, 10 before 2, as torchvision's ImageFolder | prefix, the"
+        " class is the file name up to its first underscore, as in guided-diffusion | or all names, number by number",
+        decides=CONTENT,
+    )
+    labels: str = option(
+        "",
+        "the classes, instead of folders: a CSV of file and class, identity_CelebA.txt, or list_attr_celeba.txt:Male,"
+        " a column after a colon",
+        decides=CONTENT,
+    )
 
     def check(self, path: str) -> None:
-        """Refuses a held-out fraction together with a held-out path."""
+        """Refuses fields that exclude each other, and an order of classes that is none."""
         if self.heldout_path and self.heldout_fraction:
             raise ValueError(
                 f"{path}.heldout_path {self.heldout_path!r} and {path}.heldout_fraction {self.heldout_fraction}"
                 " exclude each other; set the fraction to 0"
             )
+        if self.name == "npz" and self.recipe() != RECIPES["side_jax"]:
+            raise ValueError(
+                f"{path}.prepare={self.prepare!r} with {self.choices()} is for encoded photos, but {path}.name='npz'"
+                " has pixels already; leave these fields as they are"
+            )
+        check_order(self.class_order, f"{path}.class_order")
+        if self.labels and self.class_order == "prefix":
+            raise ValueError(
+                f"{path}.labels {self.labels!r} and {path}.class_order='prefix' both say which class a photo has; leave"
+                f" one out ({path}.class_order may be {ORDERS[0]}, {ORDERS[1]} or names)"
+            )
+
+    def recipe(self) -> Recipe:
+        """The recipe with the single choices that replace its own."""
+        return dataclasses.replace(RECIPES[self.prepare], **self.choices())
+
+    def choices(self) -> dict[str, Any]:
+        """The single choices that are made here, by name."""
+        fields = (field.name for field in dataclasses.fields(Recipe))
+        return {name: getattr(self, name) for name in fields if getattr(self, name)}
 
 
 def load_split(dataset: DatasetOptions) -> Split:
     """Reads the photos of a config and splits them into training and held-out photos."""
+    recipe, order = dataset.recipe(), dataset.class_order
+    table = read_table(dataset.labels) if dataset.labels else None
 
-    def load(path: str) -> ImageSet:
-        return load_images(dataset.name, path, dataset.image_size, dataset.channels, dataset.data_dir)
+    def load(path: str, order: str | tuple[str, ...]) -> ImageSet:
+        images = load_images(dataset.name, path, dataset.image_size, dataset.channels, dataset.data_dir, recipe)
+        return numbered(labelled(images, table, dataset.labels) if table is not None else images, order)
 
-    images = load(dataset.path)
+    images = load(dataset.path, order)
     split = split_images(images, dataset.heldout_fraction, dataset.near_duplicate, dataset.split_seed)
+    traits = Counter(images.traits)
     if dataset.heldout_path:
-        split = _with_unseen(images, load(dataset.heldout_path), dataset)
-    return split
+        # Its classes may be fewer than those that a list names, or more, which get numbers after them.
+        unseen = load(dataset.heldout_path, order if isinstance(order, str) else "natural")
+        traits += Counter(unseen.traits)
+        split = _with_unseen(images, unseen, dataset)
+    return dataclasses.replace(split, traits=dict(traits))
 
 
 def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) -> Split:
@@ -73,12 +145,5 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
     dropped = tuple((unseen.ids[i], "held out, but nearly a training image") for i in np.flatnonzero(known))
     skipped = images.skipped + unseen.skipped + dropped
     kept = np.flatnonzero(~known)
-    heldout = _numbered_as(images.label_names, unseen[kept])
+    heldout = renumbered(unseen[kept], images.label_names)
     return Split(images, heldout, skipped, groups[np.append(np.arange(len(images)), len(images) + kept)], separate=True)
-
-
-def _numbered_as(names: tuple[str, ...], images: ImageSet) -> ImageSet:
-    """The images with their classes numbered by name: as in `names`, and after those the names that are not there."""
-    every = (*names, *(name for name in images.label_names if name not in names))
-    number = np.array([every.index(name) for name in images.label_names] + [-1], np.int32)  # the last one is no class
-    return dataclasses.replace(images, labels=number[images.labels], label_names=every)

@@ -256,6 +256,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))
+    for trait, count in audit.split.traits.items():
+        _log.info("dataset.prepare=%s: %d photos are %s", audit.options.dataset.prepare, count, trait)
     try:
         for step in planned:
             if step.complete:

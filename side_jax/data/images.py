@@ -4,11 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import io
-from collections.abc import Callable, Iterable
-from typing import IO, TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import IO, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from side_jax.data.preparation import RECIPES, Recipe, prepare
 
 Class = TypeVar("Class")
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
@@ -25,6 +28,7 @@ class ImageSet:
         TensorFlow Datasets.
       label_names: name of label k at position k.
       skipped: every image that could not be read.
+      traits: property of photos on which recipes (`side_jax.data.preparation`) differ -> number of photos.
     """
 
     images: np.ndarray
@@ -32,6 +36,7 @@ class ImageSet:
     ids: tuple[str, ...]
     label_names: tuple[str, ...] = ()
     skipped: Skipped = ()
+    traits: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = {len(self.images), len(self.labels), len(self.ids)}
@@ -64,9 +69,31 @@ def content_hash(image: np.ndarray) -> str:
     return digest.hexdigest()[:16]
 
 
+class Decoded(NamedTuple, Generic[Class]):
+    """What `decode_all` makes of records.
+
+    Attributes:
+      images: uint8 [N, H, W, C].
+      ids: of these N.
+      classes: of these N.
+      skipped: what could not be decoded, and later frames.
+      traits: as `ImageSet.traits`.
+    """
+
+    images: np.ndarray
+    ids: tuple[str, ...]
+    classes: list[Class]
+    skipped: Skipped
+    traits: dict[str, int]
+
+
 def decode_all(
-    records: Iterable[tuple[str, Callable[[], tuple[bytes, Class]]]], count: int, image_size: int, channels: int
-) -> tuple[np.ndarray, tuple[str, ...], list[Class], Skipped]:
+    records: Iterable[tuple[str, Callable[[], tuple[bytes, Class]]]],
+    count: int,
+    image_size: int,
+    channels: int,
+    recipe: Recipe,
+) -> Decoded[Class]:
     """Decodes images one at a time into one array; those that cannot be read or decoded, and later frames, are skipped.
 
     Args:
@@ -74,26 +101,32 @@ def decode_all(
       count: number of records.
       image_size: pixels a side.
       channels: 1 or 3.
-
-    Returns:
-      uint8 [N, image_size, image_size, channels]; the ids and classes of these N; (id, reason) of those skipped.
+      recipe: how pixels are prepared.
     """
     images = np.empty((count, image_size, image_size, channels), np.uint8)
     ids: list[str] = []
     classes: list[Class] = []
-    skipped = []
+    skipped: list[tuple[str, str]] = []
+    traits: Counter[str] = Counter()
+    highest = 0.0
     for name, read in records:
         try:
             data, label = read()
-            images[len(ids)] = decode(data, image_size, channels)
+            with check_image(io.BytesIO(data)) as opened:
+                prepared = prepare(opened, image_size, channels, recipe)
+                frames = int(getattr(opened, "n_frames", 1))  # of an animation, or pages of a document
         except Exception as error:  # a corrupt file: PIL's decoders raise many kinds
             skipped.append((name, f"{type(error).__name__}: {error}"))
             continue
+        images[len(ids)] = prepared.pixels
         ids.append(name)
         classes.append(label)
-        if frames := _frames(data) - 1:
-            skipped.append((name, f"{frames} of its {frames + 1} frames: the first alone is read"))
-    return images[: len(ids)], tuple(ids), classes, tuple(skipped)
+        traits.update(prepared.traits)
+        highest = max(highest, prepared.highest)
+        if frames > 1:
+            skipped.append((name, f"{frames - 1} of its {frames} frames: the first alone is read"))
+    named = {trait.format(highest=highest): number for trait, number in traits.items()}
+    return Decoded(images[: len(ids)], tuple(ids), classes, tuple(skipped), named)
 
 
 def check_image(file: IO[bytes]) -> Image.Image:
@@ -104,26 +137,7 @@ def check_image(file: IO[bytes]) -> Image.Image:
         raise ValueError("no image, or of an unknown format") from None
 
 
-def _frames(data: bytes) -> int:
-    """Frames of an animation, or pages of a document; 1 for an ordinary image."""
+def decode(data: bytes, image_size: int, channels: int, recipe: Recipe = RECIPES["side_jax"]) -> np.ndarray:
+    """An encoded image as uint8 [image_size, image_size, channels]. Raises what `prepare` raises."""
     with check_image(io.BytesIO(data)) as opened:
-        return int(getattr(opened, "n_frames", 1))
-
-
-def decode(data: bytes, image_size: int, channels: int) -> np.ndarray:
-    """An encoded image as uint8 [image_size, image_size, channels].
-
-    EXIF orientation is applied, 16-bit gray is scaled to 8, transparency is laid on white, palettes are resolved. The
-    centre square is resized with PIL's antialiased bilinear filter. Raises what PIL raises for a corrupt image.
-    """
-    with check_image(io.BytesIO(data)) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16-bit gray: "I;16", or "I" in older files
-            deep = np.asarray(image, np.int64)
-            image = Image.fromarray((np.clip(deep, 0, 65535) // 257).astype(np.uint8))
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("L" if channels == 1 else "RGB")
-    image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.uint8).reshape(image_size, image_size, channels)
+        return prepare(opened, image_size, channels, recipe).pixels

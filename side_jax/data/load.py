@@ -13,20 +13,31 @@ from functools import partial
 import numpy as np
 from etils import epath
 
+from side_jax.data.classes import classified, natural_key
 from side_jax.data.images import ImageSet, check_image, decode_all
+from side_jax.data.preparation import Recipe, recipe_named
 
 SOURCES = ("orl", "image_folder", "npz", "tfds")
 
 
-def load_images(name: str, path: str | None, image_size: int, channels: int, data_dir: str = "") -> ImageSet:
+def load_images(
+    name: str,
+    path: str | None,
+    image_size: int,
+    channels: int,
+    data_dir: str = "",
+    recipe: str | Recipe = "side_jax",
+) -> ImageSet:
     """Reads a whole data set.
 
     Args:
       name: one of `SOURCES`.
       path: folder, npz file, or for "tfds" NAME[/CONFIG][:VERSION]@SPLIT; not used by "orl".
-      image_size: images are centre-cropped to a square and resized to this many pixels a side.
+      image_size: pixels a side.
       channels: 1 (gray) or 3 (RGB).
       data_dir: for "tfds", where data sets are prepared; empty for its own default.
+      recipe: how photos become pixels, a name in `side_jax.data.preparation.RECIPES` or a `Recipe`. An npz file has
+        pixels already.
 
     Raises:
       ValueError: naming the source, path or image that does not fit, and what to do.
@@ -41,8 +52,9 @@ def load_images(name: str, path: str | None, image_size: int, channels: int, dat
         raise ValueError(f"dataset.channels must be 1 or 3, got {channels}")
     if image_size < 1:
         raise ValueError(f"dataset.image_size must be at least 1, got {image_size}")
+    recipe = recipe_named(recipe)
     if name == "orl":
-        return _load_folder(_orl_folder(), image_size, channels, suffix=".pgm")
+        return _load_folder(_orl_folder(), image_size, channels, recipe, suffix=".pgm")
     if name not in SOURCES:
         raise ValueError(f"dataset.name must be one of {', '.join(SOURCES)}, got {name!r}")
     if not path:
@@ -50,11 +62,11 @@ def load_images(name: str, path: str | None, image_size: int, channels: int, dat
     if name == "tfds":
         from side_jax.data.tfds_images import load_tfds
 
-        return load_tfds(path, image_size, channels, data_dir)
+        return load_tfds(path, image_size, channels, data_dir, recipe)
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"dataset.path {path!r} does not exist")
-    return _load_npz(root, image_size, channels) if name == "npz" else _load_folder(root, image_size, channels)
+    return _load_npz(root, image_size, channels) if name == "npz" else _load_folder(root, image_size, channels, recipe)
 
 
 def _orl_folder() -> epath.Path:
@@ -65,7 +77,7 @@ def _orl_folder() -> epath.Path:
     return epath.Path(spec.origin).parent / "datasets" / "ORL_faces"
 
 
-def _load_folder(root: epath.Path, image_size: int, channels: int, suffix: str = "") -> ImageSet:
+def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recipe, suffix: str = "") -> ImageSet:
     """The class of an image is the name of its parent folder, at any depth below the root.
 
     So train/ID/x.jpg and test/ID/y.jpg are one class ID, and a flat folder has none. What Pillow opens by its content
@@ -73,17 +85,14 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, suffix: str =
     """
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
-    files = sorted(_files(root, suffix, set()), key=lambda f: _natural_key(f.relative_to(root).parts))
+    files = sorted(_files(root, suffix, set()), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
     records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
-    images, ids, classes, skipped = decode_all(records, len(files), image_size, channels)
+    images, ids, classes, skipped, traits = decode_all(records, len(files), image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise ValueError(f"dataset.path {str(root)!r}: {reason}{first}")
-    names = tuple(sorted({name for name in classes if name}, key=lambda name: _natural_key((name,))))
-    position = {name: k for k, name in enumerate(names)} | {"": -1}
-    labels = np.array([position[name] for name in classes], np.int32)
-    return ImageSet(images, labels, ids, names, skipped)
+    return classified(ImageSet(images, np.full(len(ids), -1, np.int32), ids, (), skipped, traits), classes)
 
 
 def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
@@ -108,15 +117,6 @@ def _files(root: epath.Path, suffix: str, entered: set[str]) -> Iterable[epath.P
             yield from _files(entry, suffix, entered)
         elif entry.name.endswith(suffix):
             yield entry
-
-
-def _natural_key(parts: Iterable[str]) -> list[list[tuple[int, int, str]]]:
-    """Orders s2 before s10, whatever other files there are."""
-    keys = []
-    for part in parts:
-        digits = "".join(c if c.isdigit() else f" {c} " for c in part).split()
-        keys.append([(0, int(d), "") if d.isdigit() and d.isascii() else (1, 0, d) for d in digits])
-    return keys
 
 
 def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:

@@ -1,7 +1,7 @@
 """The train / held-out split. Held-out images are never trained on; they calibrate every score (DESIGN §5)."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,7 @@ class Split:
       train: M photos.
       heldout: H photos; their labels are numbers of the same classes.
       skipped: files of either set.
+      traits: of either set, as `ImageSet.traits`.
       groups: near-duplicate group of each training and then of each held-out photo, int [M + H]; each group is on one
         side. None if they were not searched, as nothing is held out.
       separate: True if the held-out photos come from a folder of their own.
@@ -33,6 +34,7 @@ class Split:
     skipped: Skipped = ()
     groups: np.ndarray | None = None
     separate: bool = False
+    traits: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def representatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions of one photo of each near-duplicate group, the first: of training and of held-out photos."""

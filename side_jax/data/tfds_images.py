@@ -11,19 +11,21 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from side_jax.data.images import ImageSet, decode_all
+from side_jax.data.preparation import Recipe
 
 _PATH = re.compile(r"(?P<name>\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?)@(?P<split>.+)")
 Example = Mapping[str, Any]
 
 
-def load_tfds(path: str, image_size: int, channels: int, data_dir: str = "") -> ImageSet:
+def load_tfds(path: str, image_size: int, channels: int, data_dir: str, recipe: Recipe) -> ImageSet:
     """Images of one split, in the order of the files, the same in every format of TFDS.
 
     Args:
       path: NAME[/CONFIG][:VERSION]@SPLIT with TFDS's slices, such as "celeb_a@train[:25000]" or "cifar10:3.0.2@test".
-      image_size: images are centre-cropped to a square and resized to this many pixels a side.
+      image_size: pixels a side.
       channels: 1 (gray) or 3 (RGB).
       data_dir: folder of prepared data sets; empty for TFDS's default.
+      recipe: how photos become pixels.
 
     Returns:
       ids are NAME[/CONFIG]/VERSION/SPLIT#INDEX, the index in the whole split; labels are those of the feature "label",
@@ -43,10 +45,10 @@ def load_tfds(path: str, image_size: int, channels: int, data_dir: str = "") -> 
         (name, partial(_encoded, example, bool(names)))
         for name, example in zip(ids, _examples(path, builder, split), strict=True)
     )
-    images, kept, labels, skipped = decode_all(records, len(ids), image_size, channels)
+    images, kept, labels, skipped, traits = decode_all(records, len(ids), image_size, channels, recipe)
     if not kept:
         raise ValueError(f"dataset.path {path!r}: none of its {len(ids)} images can be decoded, {skipped[0][1]}")
-    return ImageSet(images, np.array(labels, np.int32), kept, names, skipped)
+    return ImageSet(images, np.array(labels, np.int32), kept, names, skipped, traits)
 
 
 def _builder(path: str, name: str, data_dir: str) -> tfds.core.DatasetBuilder:

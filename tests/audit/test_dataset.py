@@ -6,6 +6,7 @@ from PIL import Image
 
 from side_jax.audit.dataset import DatasetOptions, load_split
 from side_jax.evidence import null
+from side_jax.runtime.declare import as_config, build
 
 
 def write(folder, names, seed):
@@ -72,3 +73,64 @@ def test_linked_class_folders_are_read(tmp_path):
     (tmp_path / "photos" / "a").symlink_to(tmp_path / "elsewhere")
     split = load_split(DatasetOptions(path=str(tmp_path / "photos"), heldout_fraction=0.0, image_size=16))
     assert split.train.ids == tuple(f"a/{i}.png" for i in range(4))
+
+
+def options(tmp_path, **fields):
+    fields = {"path": str(tmp_path / "train"), "image_size": 16, "heldout_fraction": 0.0} | fields
+    return build(DatasetOptions, as_config(DatasetOptions()).to_dict() | fields, "dataset")
+
+
+def test_both_folders_have_one_order_of_classes(tmp_path):
+    """What numbered a bee as an ant: UNSEEN has fewer classes, in another order."""
+    write(tmp_path / "train", [f"{k}/a.png" for k in (1, 2, 10)], 0)
+    write(tmp_path / "unseen", ["10/b.png", "2/b.png"], 1)
+    unseen = str(tmp_path / "unseen")
+    for order, names in (("natural", "1 2 10"), ("string", "1 10 2"), (("2", "1", "10"), "2 1 10")):
+        split = load_split(options(tmp_path, heldout_path=unseen, class_order=order))
+        assert split.train.label_names == split.heldout.label_names == tuple(names.split())
+        labels = dict(zip(split.heldout.ids, split.heldout.labels, strict=True))
+        assert {name: names.split()[k] for name, k in labels.items()} == {"2/b.png": "2", "10/b.png": "10"}
+
+
+def test_one_table_has_the_classes_of_both_folders(tmp_path):
+    write(tmp_path / "train", ["1.png", "2.png"], 0)
+    write(tmp_path / "unseen", ["3.png", "4.png"], 1)
+    table = tmp_path / "identity_CelebA.txt"
+    table.write_text("1.png 7\n2.png 12\n3.png 12\n4.png 5\n9.png 7\n")
+    split = load_split(options(tmp_path, heldout_path=str(tmp_path / "unseen"), labels=str(table)))
+    assert split.train.label_names == ("7", "12")
+    assert split.train.labels.tolist() == [0, 1]
+    assert split.heldout.label_names == ("7", "12", "5")
+    assert split.heldout.labels.tolist() == [1, 2]
+
+
+def test_photos_of_both_folders_are_prepared_and_counted_alike(tmp_path):
+    for folder, seed in (("train", 0), ("unseen", 1)):
+        write(tmp_path / folder, [f"{i}.png" for i in range(3)], seed)
+        image = np.random.default_rng(seed).integers(0, 256, (16, 24, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / folder / "wide.png")
+    made = options(tmp_path, heldout_path=str(tmp_path / "unseen"), resize="stretch")
+    split = load_split(made)
+    assert split.traits == {"not square (dataset.resize)": 2}
+    whole = load_split(options(tmp_path, heldout_fraction=0.5, prepare="diffusers"))
+    assert whole.traits == {"not square (dataset.resize)": 1}
+    for photos, folder in ((split.train, "train"), (split.heldout, "unseen")):
+        wide = Image.open(tmp_path / folder / "wide.png").resize((16, 16), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(photos.images[photos.ids.index("wide.png")], np.asarray(wide))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prepare": "torch"}, "dataset.prepare must be one of side_jax, diffusers, guided_diffusion, got 'torch'"),
+        ({"resize": "crop"}, "dataset.resize must be one of '', crop_first, short_side, halving, stretch, got 'crop'"),
+        ({"white": -1.0}, "dataset.white must be at least 0"),
+        ({"class_order": "alphabet"}, "dataset.class_order must be one of natural, string, prefix or the names"),
+        ({"class_order": (1, 2)}, r"dataset.class_order must be str \| tuple"),
+        ({"class_order": "prefix", "labels": "t.csv"}, "both say which class a photo has"),
+        ({"name": "npz", "background": "black"}, r"dataset.prepare='side_jax' with {'background': 'black'} is for"),
+    ],
+)
+def test_what_decides_pixels_and_classes_is_checked_first(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        options(tmp_path, **fields)

@@ -601,7 +601,7 @@ def test_diverged_training_keeps_the_workdir_resumable(tmp_path):
     assert not (tmp_path / "run" / "target" / MANIFEST).exists()
 
 
-def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
+def test_loaded_target_clusters_and_no_heldout(finished, tmp_path, caplog):
     """The other branches: a model from a folder, labels without training data, a sweep that nothing calibrates."""
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (14, 20, 20), np.uint8)):
         (tmp_path / "photos").mkdir(exist_ok=True)
@@ -623,13 +623,16 @@ def test_loaded_target_clusters_and_no_heldout(finished, tmp_path):
     shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")
     (tmp_path / "model" / "manifest.json").unlink()
     config.target.path = str(tmp_path / "model")
+    caplog.set_level("INFO", "side_jax")
     pipeline.run(config, tmp_path / "run")
+    assert caplog.text.count("14 photos are not 16 pixels on the short side (dataset.filter)") == 1
     _, metrics = results(tmp_path / "run")
     assert metrics["heldout_photos"] is None
     assert metrics["skipped"][0][0] == "broken.jpg"
     page = (tmp_path / "run" / "report.html").read_text()
     assert "nothing calibrates these scores" in page
     assert "broken.jpg" in page
+    assert "14 not 16 pixels on the short side" in page
 
 
 def test_target_of_another_workdir_is_audited(finished, tmp_path):

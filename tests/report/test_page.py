@@ -51,6 +51,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "images": {"train": SIZE, "heldout": SIZE * heldout, "paired": SIZE * heldout},
             "damaged_parts": 0,
             "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
+            "traits": {"not square (dataset.resize)": 3},
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
             "scales": rows,
@@ -109,6 +110,12 @@ FACTS = {
             "channels": 1,
             "heldout_path": "",
             "near_duplicate": 0.98,
+            "prepare": "diffusers",
+            "orientation": "",
+            "background": "black",
+            "white": 0.0,
+            "resize": "",
+            "filter": "",
         },
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
         "sampler": {"clip": "before_guide"},
@@ -144,6 +151,11 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     ).replace("https://matplotlib.org", "")
+
+
+def test_page_says_how_photos_were_prepared_and_on_how_many_recipes_differ():
+    text = page(metrics(10))
+    assert "as diffusers, background black. Photos on which recipes differ: 3 not square (dataset.resize)" in text
 
 
 def test_page_names_the_descriptors_variant_hash_and_preprocessing():

@@ -23,7 +23,7 @@ from side_jax.inside.probe import IndexedImages, Measure, Probe, check_timesteps
 from side_jax.inside.spikiness import MEASURES, Forward, Spikiness, measure_spikiness
 from side_jax.matching.pool import REFERENCES
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, at_least, decided, each_of, option, require
-from side_jax.runtime.files import MANIFEST, Json, read_json, write_bytes
+from side_jax.runtime.files import MANIFEST, Json, fingerprint, read_json, write_bytes
 from side_jax.runtime.sharding import stage_key
 from side_jax.targets.activations import check_layers, decoder_layers
 from side_jax.targets.target import Target
@@ -82,9 +82,12 @@ class DetectStage(Stage):
         return options.detect.num_images > 0
 
     def spec(self, audit: Audit) -> Json:
-        """Everything but the number of images."""
-        options = audit.options
-        return {"detect": decided(options.detect), "seed": options.seed} | precision_spec(audit)
+        """Everything but the number of images. A conditional target is asked for the classes of the photos."""
+        options, split = audit.options, audit.split
+        spec: Json = {"detect": decided(options.detect), "seed": options.seed} | precision_spec(audit)
+        if audit.model().net.num_classes is not None:
+            spec |= {"classes": fingerprint([split.train.labels, split.heldout.labels])}
+        return spec
 
     def request(self, audit: Audit) -> Json:
         """The number of images, and the band that defines memorized where no photo is held out."""

@@ -56,6 +56,7 @@ class ReportStage(Stage):
     def request(self, audit: Audit) -> Json:
         """What it shows besides the artifacts that it is made from."""
         return {
+            "dataset": plain(audit.options.dataset),
             "bands": audit.options.extract.bands,
             "pairs": audit.options.report.pairs,
             "methods": {name: amounts(method.options.extract) for name, method in audit.methods().items()},
@@ -173,6 +174,7 @@ def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
         "skipped": split.skipped,
+        "traits": split.traits,
         "bands": bands,
         "level": intervals.LEVEL,
         "scales": rows,

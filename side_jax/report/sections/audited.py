@@ -7,6 +7,7 @@ from side_jax.report.section import Page, Section
 from side_jax.runtime.files import Json
 
 _SKIPPED = 5  # files that are named
+_CHOICES = ("orientation", "background", "white", "resize", "filter")  # that replace the recipe's
 
 
 def _blocks(page: Page) -> Iterator[Table]:
@@ -19,6 +20,7 @@ def _blocks(page: Page) -> Iterator[Table]:
     rows = [
         ("Target", "trained here" if target["source"] == "train" else target["path"]),
         ("Images", _images(options["dataset"], metrics["images"])),
+        ("Prepared", _prepared(options["dataset"], metrics["traits"])),
         ("Skipped files", _skipped(metrics["skipped"], metrics["damaged_parts"])),
         ("Generated", generated),
         ("Descriptor", _descriptor(metrics["descriptor"])),
@@ -34,6 +36,15 @@ def _images(dataset: Json, images: dict[str, int]) -> str:
         + f", {dataset['image_size']} pixels, {dataset['channels']} channel(s): {images['train']} training,"
         f" {images['heldout']} held-out; compared one to one: {images['paired']}"
     )
+
+
+def _prepared(dataset: Json, traits: dict[str, int]) -> str:
+    """The recipe, and the photos that another recipe would make otherwise."""
+    if dataset["name"] == "npz":
+        return "by their owner: an npz file holds pixels"
+    made = [dataset["prepare"], *(f"{name} {dataset[name]}" for name in _CHOICES if dataset[name])]
+    found = "; ".join(f"{count} {trait}" for trait, count in traits.items()) or "none"
+    return f"as {', '.join(made)}. Photos on which recipes differ: {found}"
 
 
 def _skipped(skipped: list[tuple[str, str]], damaged: int) -> str:
