@@ -6,14 +6,16 @@ resumes and a complete one is skipped. A stage that was made with other options 
 message names the field that differs.
 """
 
+import csv
 import dataclasses
 import datetime
+import io
 import logging
 import time
 
 from etils import epath
 
-from side_jax.audit.dataset import load_split
+from side_jax.audit.dataset import TrainedOn, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import provenance, resolved, software
@@ -34,7 +36,7 @@ def stage_names() -> tuple[str, ...]:
 
 
 def prepare(config: Config, workdir: epath.PathLike) -> Audit:
-    """Checks a config against the data and, if it is loaded, the target. Writes nothing.
+    """Checks a config against the data and, if it is loaded, the target. Writes nothing into the workdir.
 
     Raises:
       ValueError: naming what does not fit, and what to do.
@@ -42,9 +44,25 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     options = AuditOptions.from_config(config)
     root = epath.Path(workdir)
     files.check_workdir(root)
-    audit = Audit(options, root, load_split(options.dataset))
+    try:
+        split = load_split(options.dataset)
+    except TrainedOn as error:
+        if error.named:
+            raise
+        raise ValueError(f"{error} …; {_list_beside(root, error.pairs)} has them all") from error
+    audit = Audit(options, root, split)
     check(audit)
     return audit
+
+
+def _list_beside(workdir: epath.Path, pairs: list[tuple[str, str]]) -> epath.Path:
+    """Writes which held-out photo repeats which training photo, beside the workdir: that is not begun, or another's."""
+    path = workdir.parent / f"{workdir.name}-near_duplicates.csv"
+    if is_primary():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("held_out", "training"), *pairs])
+        files.write_bytes(path, text.getvalue().encode())
+    return path
 
 
 def check(audit: Audit) -> None:
@@ -232,6 +250,11 @@ def _agreed(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> lis
 
 def _execute(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> epath.Path:
     planned = _agreed(audit, wanted, config)
+    if is_primary() and not len(audit.split.heldout):
+        _log.warning(
+            "No photos are held out: nothing will calibrate the scores, nor tell copies from photos that are merely"
+            " alike. dataset.heldout_path takes photos of the same kind that the target never saw"
+        )
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(config)))

@@ -691,7 +691,9 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     options = {"name": "image_folder", "path": str(tmp_path / "photos"), "heldout_fraction": 0.0}
     options |= {"heldout_path": str(tmp_path / "unseen")}
     config = smoke_config(**{f"dataset.{key}": value for key, value in options.items()})
-    with pytest.raises(ValueError, match=r"1 of its 13 images are training images too, or nearly .*such as copy.png"):
+    with pytest.raises(
+        ValueError, match=r"1 of its 13 images are training images too, or nearly .*: copy.png \(as 3.png\)$"
+    ):
         pipeline.prepare(config, tmp_path / "run")
     (tmp_path / "unseen" / "copy.png").unlink()
     audit = pipeline.prepare(

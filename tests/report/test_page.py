@@ -61,7 +61,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "method": "side",
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "detect": None,
-            "duplicates": {"pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
+            "duplicates": {"near_duplicate": 0.98, "pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
@@ -107,7 +107,6 @@ FACTS = {
             "image_size": 8,
             "channels": 1,
             "heldout_path": "",
-            "near_duplicate": 0.98,
         },
         "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
         "sampler": {"clip": "before_guide"},
@@ -262,6 +261,7 @@ def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_
 
 
 REPEATED = {
+    "near_duplicate": 0.98,
     "pictures": 17,
     "repeated": [
         {"keep": "a.png", "delete": ["a (1).jpg", "<b>.jpg"], "images": 3},

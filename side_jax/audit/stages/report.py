@@ -221,9 +221,10 @@ def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) ->
 def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
     """Pictures that are several times among the training photos; None if near-duplicates were not searched.
 
-    "pictures" counts all different pictures. "repeated" has a row for each picture with more than one photo, those with
-    most photos first: the photo to keep, the others, and how many images of the main method find it in the highest
-    band. "scales" counts the different photos and pictures that each λ finds.
+    "near_duplicate" is the cosine from which two photos are one picture; "pictures" counts all different pictures.
+    "repeated" has a row for each picture with more than one photo, those with most photos first: the photo to keep, the
+    others, and how many images of the main method find it in the highest band. "scales" counts the different photos and
+    pictures that each λ finds.
     """
     train, groups, band = audit.split.train, audit.split.groups, audit.options.extract.bands[-1]
     if groups is None:
@@ -235,6 +236,7 @@ def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
     images = np.bincount(picture[np.concatenate(list(hits.values()))], minlength=len(photos))
     repeated = sorted((i for i, members in enumerate(photos) if len(members) > 1), key=lambda i: -len(photos[i]))
     return {
+        "near_duplicate": audit.split.near_duplicate,
         "pictures": len(photos),
         "repeated": [
             {

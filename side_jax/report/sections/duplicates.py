@@ -23,9 +23,8 @@ def _blocks(page: Page) -> Iterator[Block]:
     more = f" The table has the first {_SHOWN} of {len(repeated)}; metrics.json has all." if repeated[_SHOWN:] else ""
     yield Note(
         "A model copies above all what it sees many times: delete the repeats and train again. Photos are one picture"
-        " if their 32×32 gray pixels have a cosine of"
-        f" {page.facts['options']['dataset']['near_duplicate']:g} or more (dataset.near_duplicate), as they are or"
-        f" mirrored. Against held-out photos one photo stands for each picture, on either side.{more}"
+        f" if their 32×32 gray pixels have a cosine of {found['near_duplicate']:.5g} or more (dataset.near_duplicate),"
+        f" as they are or mirrored. Against held-out photos one photo stands for each picture, on either side.{more}"
     )
 
 

@@ -52,9 +52,8 @@ def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
     """Photos 4, 5 and 9 are one picture, on the training side."""
     groups = np.arange(60)
     groups[[5, 9]] = 4
-    again = dataclasses.replace(
-        audit, workdir=epath.Path(tmp_path) / "again", split=dataclasses.replace(audit.split, groups=groups)
-    )
+    split = dataclasses.replace(audit.split, groups=groups, near_duplicate=0.98)
+    again = dataclasses.replace(audit, workdir=epath.Path(tmp_path) / "again", split=split)
     write_sweep(again, 4)
     metrics = results(again)[1]
     assert metrics["images"] == {"train": 30, "heldout": 30, "paired": 28}
