@@ -36,6 +36,11 @@ class DatasetOptions:
     )
     split_seed: int = option(0, "decides the split, alone", at_least(0))
 
+    @property
+    def held_out(self) -> bool:
+        """True if any photo is to be held out."""
+        return self.heldout_fraction > 0 or bool(self.heldout_path)
+
     def check(self, path: str) -> None:
         """Refuses a held-out fraction together with a held-out path."""
         if self.heldout_path and self.heldout_fraction:

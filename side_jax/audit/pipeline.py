@@ -141,7 +141,7 @@ def beside(audit: Audit) -> Audit:
 
 
 def _sibling(workdir: epath.Path, steps: list[Step]) -> epath.Path:
-    specs = [(step.name, {} if step.stage.remade else step.spec) for step in steps]
+    specs = [(step.name, {} if step.stage.remade else step.spec, step.stage.lacks(step.audit)) for step in steps]
     return workdir.parent / f"{workdir.name}-{files.fingerprint(specs)}"
 
 
@@ -177,18 +177,19 @@ def _changed(step: Step) -> list[str]:
 
 
 def _refused(step: Step) -> list[str]:
-    """Changed fields for which the stage is refused: a stage that is `remade` never is."""
-    return [] if step.stage.remade else _changed(step)
+    """Fields for which the stage is refused: a stage that is `remade` never is."""
+    return [] if step.stage.remade else _changed(step) + step.stage.lacks(step.audit)
 
 
 def _check_spec(step: Step, workdir: epath.Path, steps: list[Step]) -> None:
     differing = _refused(step)
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
-        stored = files.fingerprint(files.read_json(step.folder / files.SPEC))
+        stored, wanted = (files.fingerprint(spec) for spec in (files.read_json(step.folder / files.SPEC), step.spec))
+        specs = f"; spec {stored} -> {wanted}" if stored != wanted else ""
         raise Refused(
-            f"{step.folder} was made with another config, weights or version ({'; '.join(differing[:3])}{more}; spec"
-            f" {stored} -> {files.fingerprint(step.spec)}); add --force_new to work in"
+            f"{step.folder} was made with another config, weights or version ({'; '.join(differing[:3])}{more}{specs});"
+            f" add --force_new to work in"
             f" {_sibling(workdir, steps)}, or remove {step.folder} and the folders of the later stages to make stage"
             f" {step.name} again"
         )

@@ -434,9 +434,10 @@ REMEDY = rf"add --force_new to work in \S*/copy-{HASH}, or remove \S* and the fo
                 "extract.eta": 1.0,
                 "extract.top_k": 9,
                 "extract.save_images": "none",
+                "extract.num_steps": 4,
                 "extract.bands": (("a", 0.2, 0.9),),
             },
-            rf"extract {OTHER} \(extract.eta: 0.0 -> 1.0; extract.lowest_score: 0.94 -> 0.2; .*; and 1 more; spec",
+            rf"extract {OTHER} \(extract.eta: 0.0 -> 1.0; extract.num_steps: 3 -> 4; .*; and 2 more; spec",
         ),
     ],
 )

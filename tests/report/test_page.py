@@ -53,6 +53,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "skipped": [("<b>bad</b>.jpg", "OSError: truncated")],
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
+            "measured_bands": None,
             "scales": rows,
             "null": null_facts(labels) if heldout else None,
             "guided_mean": {f"{b[0]}/{s}": 0.1 for b in BANDS for s in ("ams", "ums", "ums_all")},

@@ -9,10 +9,11 @@ from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
-from side_jax.audit.stages.steer import SteerStage
+from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import descriptor_path, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
+from side_jax.evidence.mitigation import effect_by_band
 from side_jax.evidence.scores import Nearest, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
@@ -34,9 +35,6 @@ class ReportOptions:
     """The page."""
 
     pairs: int = option(24, "pairs per contact sheet", at_least(1), decides=AMOUNT)
-
-
-_LATER = (DetectStage(), SteerStage())  # what the report can do without
 
 
 class ReportStage(Stage):
@@ -87,7 +85,8 @@ class ReportStage(Stage):
             "duplicates": _duplicates(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
-            **{stage.name: (stage.complete(audit) or {}).get("facts") for stage in _LATER},
+            "detect": _facts_of(DetectStage(), audit),
+            "steer": _steered(audit),
         }
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
@@ -148,7 +147,7 @@ def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Ro
 
 def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
     """Every score of one λ."""
-    bands, table = audit.options.extract.bands, table.slice(0, audit.options.extract.num_images)
+    bands, table = audit.bands(), table.slice(0, audit.options.extract.num_images)
     train = photos.scores(table, "")
     row: Json = {"scale": scale, "train": summarize(train, bands)}
     pictures = choose_rows(audit, table, train.best, photos.pool.ids)
@@ -167,12 +166,13 @@ def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) 
 
 def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
     """What metrics.json says of the main method, whose λ have these rows."""
-    split, bands = audit.split, audit.options.extract.bands
+    split, bands = audit.split, audit.bands()
     in_train, in_heldout = paired_positions(audit)
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
         "skipped": split.skipped,
         "bands": bands,
+        "measured_bands": audit.measured_bands() if not audit.options.extract.bands else None,
         "level": intervals.LEVEL,
         "scales": rows,
         "null": null_facts(photos.labels) if photos.labels else None,
@@ -189,7 +189,24 @@ def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
         by_method[method] = by_method.get(method, []) + guided
     train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
     heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
-    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.options.extract.bands)
+    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+
+
+def _facts_of(stage: Stage, audit: Audit) -> Json | None:
+    """What the manifest of a stage says that the report can do without."""
+    facts: Json | None = (stage.complete(audit) or {}).get("facts")
+    return facts
+
+
+def _steered(audit: Audit) -> Json | None:
+    """What the steer stage says, with the scores of every weight in the bands of today."""
+    facts = _facts_of(SteerStage(), audit)
+    if facts is None or "reason" in facts:
+        return facts
+    found = nearest_by_weight(audit)
+    for row in facts["rows"]:
+        row["bands"] = effect_by_band(found[float(np.float32(row["weight"]))], found[0.0], audit.bands())
+    return facts
 
 
 def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
@@ -226,7 +243,7 @@ def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
     others, and how many images of the main method find it in the highest band. "scales" counts the different photos and
     pictures that each λ finds.
     """
-    train, groups, band = audit.split.train, audit.split.groups, audit.options.extract.bands[-1]
+    train, groups, band = audit.split.train, audit.split.groups, audit.bands()[-1]
     if groups is None:
         return None
     picture = np.unique(groups[: len(train)], return_inverse=True)[1]
@@ -265,16 +282,16 @@ def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
 
 def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> Json:
     """Held-out photos matched against training photos: how alike two real photos are that nothing copied."""
-    options, split = audit.options.extract, audit.split
+    options, split, bands = audit.options.extract, audit.split, audit.bands()
     train = place_references(pool_photos(audit), in_train.astype(np.int32), local_mesh(), False)
     tables = []
     for start in range(0, len(in_heldout), _PHOTOS):
         rows = in_heldout[start : start + _PHOTOS]
         descriptors = load_array(descriptor_path(audit, "heldout"), rows)
-        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, options.bands[0][1])
+        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, bands[0][1])
         tables.append(pa.table(reference_columns(found, options.top_k)))
     scores = Scores.from_table(pa.concat_tables(tables), "", train.members)
-    return summarize(scores, options.bands) | {"best": np.round(scores.best.astype(np.float64), 4)}
+    return summarize(scores, bands) | {"best": np.round(scores.best.astype(np.float64), 4)}
 
 
 _PHOTOS = 4096  # at once

@@ -25,6 +25,8 @@ def _blocks(page: Page) -> Iterator[Block]:
     yield Figure(scale_curves(metrics), f"AMS and UMS of {method_name(metrics['method'])}", page.paired)
     if len(metrics["scales"]) > _SCROLLS:
         yield Note(f"The tables have a row for each of {len(metrics['scales'])} λ, and scroll.")
+    if metrics["measured_bands"]:
+        yield Note(_measured(metrics["measured_bands"], metrics["descriptor"]["name"]))
     for band in metrics["bands"]:
         yield _table(page, band)
     note = (
@@ -38,6 +40,21 @@ def _blocks(page: Page) -> Iterator[Block]:
             " equally many of both."
         )
     yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals the jackknife's.")
+
+
+def _measured(measured: Json, descriptor: str) -> str:
+    """Where the bands come from, and what they are worth."""
+    rates = measured["rates"]
+    reached = ", ".join(
+        f"{interval(rates[name])} % score {low:g} or more ({name})" for name, low, _ in measured["bands"]
+    )
+    return (
+        f"No bands are published for the {descriptor} descriptor. These were measured before any image was generated:"
+        f" of {measured['heldout']} held-out photos, one of each picture, {reached} with one of the"
+        f" {measured['train']} training photos. None of them is a copy: that is how often the score is wrong for a real"
+        " photo that the target never saw. Other images may resemble photos more or less; the comparison with the"
+        " held-out photos below speaks of them."
+    )
 
 
 class _Column(NamedTuple):
