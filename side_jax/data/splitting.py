@@ -47,6 +47,13 @@ class Split:
         first = np.unique(groups, return_index=True)[1]
         return np.sort(first[first < count]), np.sort(first[first >= count]) - count
 
+    def train_pictures(self) -> np.ndarray | None:
+        """The picture of each training photo, numbered from 0, int [M]; None if near-duplicates were not searched."""
+        if self.groups is None:
+            return None
+        pictures: np.ndarray = np.unique(self.groups[: len(self.train)], return_inverse=True)[1]
+        return pictures
+
     def strata(self) -> tuple[np.ndarray, np.ndarray]:
         """The stratum of each training and of each held-out photo: exchangeable are the photos of one stratum.
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
+from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
@@ -82,7 +83,7 @@ class ReportStage(Stage):
             "damaged_parts": sum(_sweep_facts(method)["facts"]["damaged_parts"] for method in methods.values()),
             "method": name_of_main,
             "guided_against_random": compared[name_of_main],
-            "duplicates": _duplicates(main, sweeps[name_of_main]),
+            "duplicates": repeated_pictures(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
             "detect": _facts_of(DetectStage(), audit),
@@ -99,24 +100,33 @@ class _References:
 
     Attributes:
       pool: all of them.
+      pictures: the picture of each training photo, if any is there more than once; else None.
       labels: relabellings of the paired photos; None if nothing is held out.
     """
 
     pool: Pool
+    pictures: np.ndarray | None
     labels: null.Relabellings | None
 
     @classmethod
     def of(cls, audit: Audit) -> "_References":
         in_train, in_heldout = paired_positions(audit)
-        return cls(photo_pool(audit), _relabellings(audit, in_train, in_heldout) if len(in_heldout) else None)
+        labels = _relabellings(audit, in_train, in_heldout) if len(in_heldout) else None
+        pictures = audit.split.train_pictures()
+        repeated = pictures is not None and len(np.unique(pictures)) < len(pictures)
+        return cls(photo_pool(audit), pictures if repeated else None, labels)
 
     def nearest(self, table: pa.Table, prefix: str) -> Nearest:
         """Best matches with one reference set."""
-        return Nearest.from_table(table, prefix, self.pool.members(prefix))
+        return Nearest.from_table(table, prefix, self.pool.members(prefix), self._pictures(prefix))
 
     def scores(self, table: pa.Table, prefix: str) -> Scores:
         """Everything of one reference set."""
-        return Scores.from_table(table, prefix, self.pool.members(prefix))
+        return Scores.from_table(table, prefix, self.pool.members(prefix), self._pictures(prefix))
+
+    def _pictures(self, prefix: str) -> np.ndarray | None:
+        """Of the other sets every photo is another picture."""
+        return None if prefix else self.pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,41 +243,6 @@ def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) ->
     actual = np.arange(2 * len(in_train)) < len(in_train)
     strata = np.concatenate([train[in_train], heldout[in_heldout]])
     return null.relabellings(actual, strata, audit.options.dataset.split_seed)
-
-
-def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
-    """Pictures that are several times among the training photos; None if near-duplicates were not searched.
-
-    "near_duplicate" is the cosine from which two photos are one picture; "pictures" counts all different pictures.
-    "repeated" has a row for each picture with more than one photo, those with most photos first: the photo to keep, the
-    others, and how many images of the main method find it in the highest band. "scales" counts the different photos and
-    pictures that each λ finds.
-    """
-    train, groups, band = audit.split.train, audit.split.groups, audit.bands()[-1]
-    if groups is None:
-        return None
-    picture = np.unique(groups[: len(train)], return_inverse=True)[1]
-    photos = np.split(np.argsort(picture, kind="stable"), np.cumsum(np.bincount(picture))[:-1])
-    winners = {scale: row.train.winners(band) for scale, row in sweep.items()}
-    hits = {scale: found[found >= 0] for scale, found in winners.items()}
-    images = np.bincount(picture[np.concatenate(list(hits.values()))], minlength=len(photos))
-    repeated = sorted((i for i, members in enumerate(photos) if len(members) > 1), key=lambda i: -len(photos[i]))
-    return {
-        "near_duplicate": audit.split.near_duplicate,
-        "pictures": len(photos),
-        "repeated": [
-            {
-                "keep": train.ids[photos[i][0]],
-                "delete": [train.ids[j] for j in photos[i][1:]],
-                "images": int(images[i]),
-            }
-            for i in repeated
-        ],
-        "scales": [
-            {"scale": scale, "photos": len(np.unique(found)), "pictures": len(np.unique(picture[found]))}
-            for scale, found in hits.items()
-        ],
-    }
 
 
 def _guided_mean(rows: list[Json]) -> dict[str, float] | None:

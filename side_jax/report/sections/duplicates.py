@@ -30,9 +30,9 @@ def _blocks(page: Page) -> Iterator[Block]:
 
 def _verdict(metrics: Json) -> list[str]:
     """How many training photos repeat others, if any do."""
-    if not _repeated(metrics):
+    repeated = (metrics["duplicates"] or {}).get("repeated")
+    if not repeated:
         return []
-    repeated = metrics["duplicates"]["repeated"]
     copies = sum(len(picture["delete"]) for picture in repeated)
     found = sum(picture["images"] > 0 for picture in repeated)
     pictures = "1 picture is" if len(repeated) == 1 else f"{len(repeated)} pictures are"
@@ -44,10 +44,4 @@ def _verdict(metrics: Json) -> list[str]:
     return [sentence]
 
 
-def _repeated(metrics: Json) -> bool:
-    return bool((metrics["duplicates"] or {}).get("repeated"))
-
-
-SECTION = Section(
-    "duplicates", "Repeated pictures", _blocks, needed=lambda page: _repeated(page.metrics), verdict=_verdict
-)
+SECTION = Section("duplicates", "Repeated pictures", _blocks, needed=lambda page: page.repeated, verdict=_verdict)
