@@ -44,8 +44,9 @@ def get_config() -> ConfigDict:
             "heldout_path": "",
             # tfds: where data sets are prepared; empty for its default
             "data_dir": "",
-            # pixel cosine from which two images stay on one side of the split
-            "near_duplicate": 0.98,
+            # pixel cosine from which two images stay on one side of the split and count as one picture; 0: 0.98, or
+            # more where all images are much alike
+            "near_duplicate": 0.0,
             # decides the split, alone
             "split_seed": 0,
             # how photos become pixels, as when the target was trained: side_jax | diffusers, its unconditional example
@@ -290,16 +291,18 @@ def get_config() -> ConfigDict:
             "preprocessing": "",
             # nearest training images kept per generated image
             "top_k": 10,
-            # none | matched (scores at or above the lowest band) | all: the others are regenerated when looked at
+            # none | matched (scores at or above the lowest band as the sweep begins) | all: the others are regenerated
+            # when looked at
             "save_images": "none",
             # where real images lie: replicated on every device | sharded over all of them, which waits for all
             # processes at every batch | auto: sharded where they would take a quarter of a device's memory
             "references": "auto",
             # more images at λ = 0, as many as surrogate and gradients of the costliest method would pay for
             "equal_compute": False,
-            # [low, high) of the score; 1.0 closed. The sweep keeps what reaches the lowest: that cannot be lowered
-            # later
-            "bands": (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),
+            # [low, high) of the score; 1.0 closed. Empty: as published for sscd (0.4, 0.5, 0.6); of pixel, what at most
+            # 10, 1 and 0.1 % of the held-out photos reach. Other bands re-filter the matches, down to the lowest at the
+            # sweep's beginning
+            "bands": (),
         }
     )
 

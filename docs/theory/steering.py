@@ -18,7 +18,7 @@ from side_jax.audit.dataset import load_split
 from side_jax.audit.options import AuditOptions
 from side_jax.evidence.intervals import Estimate, mean, proportion
 from side_jax.evidence.memorized import memorized
-from side_jax.evidence.mitigation import Outcome, effect
+from side_jax.evidence.mitigation import Outcome, effect, effect_by_band
 from side_jax.report.wording import SIGNIFICANT
 from side_jax.runtime.files import plain
 from side_jax.runtime.sharding import stage_key
@@ -59,7 +59,8 @@ def make(
         {"weight": weight} | mean(_further(outcomes, unsteered, weight)[copies[odd]])._asdict() for weight in weights
     ]
     rows = [
-        {"weight": weight} | effect(outcome, unsteered, heldout, threshold, bands)
+        {"weight": weight, "bands": effect_by_band(outcome.nearest(), unsteered.nearest(), bands)}
+        | effect(outcome, unsteered, heldout, threshold)
         for weight, outcome in sorted((outcomes["steering"] | {0.0: unsteered}).items())
     ]
     _draw_mitigation(rows, bands[-1], figures / "steering_mitigation.svg")

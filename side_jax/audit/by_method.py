@@ -45,7 +45,7 @@ def by_method(
       "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share of images
       whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
     """
-    methods, band = audit.methods(), audit.options.extract.bands[-1]
+    methods, band = audit.methods(), audit.bands()[-1]
     random = next((sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep), None)
     groups: list[Json] = []
     if random is not None:
@@ -82,7 +82,7 @@ def against_random(method: Audit, guided: Mapping[float, Nearest], random: Neare
       guided: λ > 0 -> its scores, N images each.
       random: at λ = 0, N images or more. Those beyond N serve the comparison at equal compute: None without them.
     """
-    num_images, bands = method.options.extract.num_images, method.options.extract.bands
+    num_images, bands = method.options.extract.num_images, method.bands()
     if not guided or random is None or num_images < 4:
         return None
     equal = _at_equal_compute(method, guided, random)
@@ -98,8 +98,7 @@ def _at_equal_compute(method: Audit, guided: Mapping[float, Nearest], random: Ne
     if facts is None or len(random.best) < facts["random_images"]:
         return {}
     paid = _first(random, facts["random_images"])
-    bands = method.options.extract.bands
-    return {band: compare_at_equal_compute(guided, paid, band) | {"cost": facts} for band in bands}
+    return {band: compare_at_equal_compute(guided, paid, band) | {"cost": facts} for band in method.bands()}
 
 
 def _counted(method: Audit) -> Json | None:

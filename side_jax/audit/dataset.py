@@ -11,7 +11,7 @@ from side_jax.data.classes import ORDERS, check_order, labelled, numbered, read_
 from side_jax.data.images import ImageSet
 from side_jax.data.load import load_images
 from side_jax.data.preparation import BACKGROUNDS, FILTERS, ORIENTATIONS, RECIPES, RESIZES, Recipe
-from side_jax.data.splitting import Split, near_duplicate_groups, split_images
+from side_jax.data.splitting import Split, near_duplicate_cosine, near_duplicate_groups, split_images
 from side_jax.runtime.declare import CONTENT, at_least, named_in, option
 
 
@@ -33,7 +33,10 @@ class DatasetOptions:
     )
     data_dir: str = option("", "tfds: where data sets are prepared; empty for its default", decides=CONTENT)
     near_duplicate: float = option(
-        0.98, "pixel cosine from which two images stay on one side of the split", decides=CONTENT
+        0.0,
+        "pixel cosine from which two images stay on one side of the split and count as one picture; 0: 0.98, or more"
+        " where all images are much alike",
+        decides=CONTENT,
     )
     split_seed: int = option(0, "decides the split, alone", at_least(0))
     prepare: str = option(
@@ -78,6 +81,11 @@ class DatasetOptions:
         decides=CONTENT,
     )
 
+    @property
+    def held_out(self) -> bool:
+        """True if any photo is to be held out."""
+        return self.heldout_fraction > 0 or bool(self.heldout_path)
+
     def check(self, path: str) -> None:
         """Refuses fields that exclude each other, and an order of classes that is none."""
         if self.heldout_path and self.heldout_fraction:
@@ -107,6 +115,26 @@ class DatasetOptions:
         return {name: getattr(self, name) for name in fields if getattr(self, name)}
 
 
+_NAMED = 10  # held-out photos that a message names
+
+
+class TrainedOn(ValueError):
+    """Held-out photos are training photos too, or nearly.
+
+    Attributes:
+      pairs: id of each such held-out photo, and of a training photo that it repeats.
+    """
+
+    def __init__(self, message: str, pairs: list[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.pairs = pairs
+
+    @property
+    def named(self) -> bool:
+        """True if the message names them all."""
+        return len(self.pairs) <= _NAMED
+
+
 def load_split(dataset: DatasetOptions) -> Split:
     """Reads the photos of a config and splits them into training and held-out photos."""
     recipe, order = dataset.recipe(), dataset.class_order
@@ -133,17 +161,23 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
     Near-duplicates in files are refused: their owner can remove them. Those of a TensorFlow data set are skipped and
     listed (CIFAR-10's test split has hundreds of them, Barz and Denzler 2020).
     """
-    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), dataset.near_duplicate)
+    cosine = dataset.near_duplicate or near_duplicate_cosine(images.images)
+    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), cosine)
     known = np.isin(groups[len(images) :], groups[: len(images)])
     overlap = not set(images.ids).isdisjoint(unseen.ids)
     if known.any() and (dataset.name != "tfds" or overlap or known.all()):
-        raise ValueError(
-            f"dataset.heldout_path {dataset.heldout_path!r}: {int(known.sum())} of its {len(unseen)} images are"
-            f" training images too, or nearly (pixel cosine {dataset.near_duplicate} or more), such as"
-            f" {unseen.ids[int(known.argmax())]}; remove them from one of the two"
+        first = {group: name for name, group in reversed(list(zip(images.ids, groups[: len(images)], strict=True)))}
+        pairs = [(unseen.ids[i], first[groups[len(images) + i]]) for i in np.flatnonzero(known)]
+        such = ", ".join(f"{one} (as {other})" for one, other in pairs[:_NAMED])
+        raise TrainedOn(
+            f"dataset.heldout_path {dataset.heldout_path!r}: {len(pairs)} of its {len(unseen)} images are training"
+            f" images too, or nearly (dataset.near_duplicate: pixel cosine {cosine:.5g} or more); remove them from one"
+            f" of the two: {such}",
+            pairs,
         )
     dropped = tuple((unseen.ids[i], "held out, but nearly a training image") for i in np.flatnonzero(known))
     skipped = images.skipped + unseen.skipped + dropped
     kept = np.flatnonzero(~known)
     heldout = renumbered(unseen[kept], images.label_names)
-    return Split(images, heldout, skipped, groups[np.append(np.arange(len(images)), len(images) + kept)], separate=True)
+    groups = groups[np.append(np.arange(len(images)), len(images) + kept)]
+    return Split(images, heldout, skipped, groups, cosine, separate=True)

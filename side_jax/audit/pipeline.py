@@ -6,14 +6,16 @@ resumes and a complete one is skipped. A stage that was made with other options 
 message names the field that differs.
 """
 
+import csv
 import dataclasses
 import datetime
+import io
 import logging
 import time
 
 from etils import epath
 
-from side_jax.audit.dataset import load_split
+from side_jax.audit.dataset import TrainedOn, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import provenance, software
@@ -34,7 +36,7 @@ def stage_names() -> tuple[str, ...]:
 
 
 def prepare(config: Config, workdir: epath.PathLike) -> Audit:
-    """Checks a config against the data and, if it is loaded, the target. Writes nothing.
+    """Checks a config against the data and, if it is loaded, the target. Writes nothing into the workdir.
 
     Raises:
       ValueError: naming what does not fit, and what to do.
@@ -43,7 +45,13 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     root = epath.Path(workdir)
     files.check_workdir(root)
     _check_apart(options, root)
-    audit = Audit(options, root, load_split(options.dataset))
+    try:
+        split = load_split(options.dataset)
+    except TrainedOn as error:
+        if error.named:
+            raise
+        raise ValueError(f"{error} …; {_list_beside(root, error.pairs)} has them all") from error
+    audit = Audit(options, root, split)
     check(audit)
     return audit
 
@@ -60,6 +68,16 @@ def _check_apart(options: AuditOptions, root: epath.Path) -> None:
         folder = epath.Path(path).resolve() if path and files.is_local(path) else None
         if folder == workdir or (folder in workdir.parents and field != "target.path"):
             raise ValueError(f"workdir {str(root)!r} is or lies in {field} {path!r}; choose a folder outside")
+
+
+def _list_beside(workdir: epath.Path, pairs: list[tuple[str, str]]) -> epath.Path:
+    """Writes which held-out photo repeats which training photo, beside the workdir: that is not begun, or another's."""
+    path = workdir.parent / f"{workdir.name}-near_duplicates.csv"
+    if is_primary():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("held_out", "training"), *pairs])
+        files.write_bytes(path, text.getvalue().encode())
+    return path
 
 
 def check(audit: Audit) -> None:
@@ -144,7 +162,7 @@ def beside(audit: Audit) -> Audit:
 
 
 def _sibling(workdir: epath.Path, steps: list[Step]) -> epath.Path:
-    specs = [(step.name, {} if step.stage.remade else step.spec) for step in steps]
+    specs = [(step.name, {} if step.stage.remade else step.spec, step.stage.lacks(step.audit)) for step in steps]
     return workdir.parent / f"{workdir.name}-{files.fingerprint(specs)}"
 
 
@@ -180,18 +198,19 @@ def _changed(step: Step) -> list[str]:
 
 
 def _refused(step: Step) -> list[str]:
-    """Changed fields for which the stage is refused: a stage that is `remade` never is."""
-    return [] if step.stage.remade else _changed(step)
+    """Fields for which the stage is refused: a stage that is `remade` never is."""
+    return [] if step.stage.remade else _changed(step) + step.stage.lacks(step.audit)
 
 
 def _check_spec(step: Step, workdir: epath.Path, steps: list[Step]) -> None:
     differing = _refused(step)
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
-        stored = files.fingerprint(files.read_json(step.folder / files.SPEC))
+        stored, wanted = (files.fingerprint(spec) for spec in (files.read_json(step.folder / files.SPEC), step.spec))
+        specs = f"; spec {stored} -> {wanted}" if stored != wanted else ""
         raise Refused(
-            f"{step.folder} was made with another config, weights or version ({'; '.join(differing[:3])}{more}; spec"
-            f" {stored} -> {files.fingerprint(step.spec)}); add --force_new to work in"
+            f"{step.folder} was made with another config, weights or version ({'; '.join(differing[:3])}{more}{specs});"
+            f" add --force_new to work in"
             f" {_sibling(workdir, steps)}, or remove {step.folder} and the folders of the later stages to make stage"
             f" {step.name} again"
         )
@@ -253,6 +272,11 @@ def _agreed(audit: Audit, wanted: tuple[str, ...] | None) -> list[Step]:
 
 def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
     planned = _agreed(audit, wanted)
+    if is_primary() and not len(audit.split.heldout):
+        _log.warning(
+            "No photos are held out: nothing will calibrate the scores, nor tell copies from photos that are merely"
+            " alike. dataset.heldout_path takes photos of the same kind that the target never saw"
+        )
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))

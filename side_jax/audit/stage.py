@@ -12,7 +12,8 @@ from side_jax.audit.target_files import load_target
 from side_jax.data.images import ImageSet
 from side_jax.data.splitting import Split
 from side_jax.diffusion.solvers import SOLVERS
-from side_jax.matching.descriptors import Descriptor, descriptor_facts, load_descriptor
+from side_jax.evidence.scores import Band
+from side_jax.matching.descriptors import DESCRIPTORS, Descriptor, descriptor_facts, load_descriptor
 from side_jax.matching.pool import Pool
 from side_jax.runtime.declare import decided
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json
@@ -74,6 +75,22 @@ class Audit:
         descriptor: Descriptor = self._read["descriptor"]
         return descriptor
 
+    def bands(self) -> tuple[Band, ...]:
+        """Bands of the scores: the config's, else those published of the descriptor, else those measured on photos.
+
+        The latter are empty until the sweep begins, which measures them before it generates an image.
+        """
+        extract = self.options.extract
+        given = extract.bands or DESCRIPTORS[extract.descriptor].bands
+        return given or tuple(
+            (name, low, high) for name, low, high in (self.measured_bands() or {"bands": ()})["bands"]
+        )
+
+    def measured_bands(self) -> Json | None:
+        """What bands.json of the sweep says; None if that is not begun, or its bands were not measured."""
+        path = self.workdir / "extract" / BANDS
+        return read_json(path) if path.exists() else None
+
     def folder(self, name: str) -> epath.Path:
         """The folder of an artifact. A branch has its own `labels`, `classifier` and `extract` below methods/BRANCH."""
         return (self.workdir / "methods" / self.branch if self.branch and name in _OWN else self.workdir) / name
@@ -94,6 +111,7 @@ class Audit:
         return next(iter(self.methods().values()))
 
 
+BANDS = "bands.json"
 _OWN = ("labels", "classifier", "extract")
 
 
@@ -148,6 +166,10 @@ class Stage(abc.ABC):
     def check(self, audit: Audit) -> None:
         """Raises `ValueError` for options that do not fit the images, or a file that they name."""
         return
+
+    def lacks(self, audit: Audit) -> list[str]:
+        """What is asked that its artifacts neither hold nor are extended by, as `files.differences` says it."""
+        return []
 
     def progress(self, audit: Audit) -> Iterator[str]:
         """Its progress, for `--status`, from the names of files alone."""

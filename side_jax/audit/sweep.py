@@ -21,6 +21,13 @@ from side_jax.surrogate.stored import read_guide
 from side_jax.targets.sampling import Sampler
 
 EQUAL_COMPUTE = "equal_compute.json"
+LISTS = "lists.json"
+
+
+def lists_from(audit: Audit) -> float | None:
+    """The score from which the sweep lists all matches of an image, fixed when it began; None before."""
+    path = audit.folder("extract") / LISTS
+    return float(read_json(path)["lowest_score"]) if path.exists() else None
 
 
 def read_scale(audit: Audit, scale: float, count: int | None = None) -> pa.Table:
@@ -54,8 +61,8 @@ def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.n
     Returns:
       uint8 [N, H, W, C].
     """
-    lowest = np.float32(audit.options.extract.bands[0][1])
-    kept = {"none": best > np.inf, "matched": best >= lowest, "all": best > -np.inf}[audit.options.extract.save_images]
+    lowest = {"none": np.inf, "matched": lists_from(audit), "all": -np.inf}[audit.options.extract.save_images]
+    kept = best >= np.float32(lowest)
     shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
     images = np.empty((len(indices), *shape), np.uint8)
     if kept.any():

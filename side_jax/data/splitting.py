@@ -13,6 +13,10 @@ from side_jax.data.images import ImageSet, Skipped
 _THUMBNAIL = 32  # near-duplicates are searched at 32x32 gray, whatever the image size
 _FLAT = 1  # gray level; an image whose pixels deviate less has one colour
 _BLOCK = 2048  # rows and columns of the similarity matrix held at once
+_LEAST = 0.98  # cosine; of no pool are two photos that are less alike one picture
+_NEARER = 1 / 16  # of the typical 1 − cosine, which is half a squared distance: a quarter of the distance
+_SAME = 0.99999  # cosine of equal pixels, but for rounding
+_SAMPLE = 1024  # photos that say what is typical of a pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Split:
       traits: of either set, as `ImageSet.traits`.
       groups: near-duplicate group of each training and then of each held-out photo, int [M + H]; each group is on one
         side. None if they were not searched, as nothing is held out.
+      near_duplicate: the cosine from which two photos were near-duplicates; None if they were not searched.
       separate: True if the held-out photos come from a folder of their own.
     """
 
@@ -33,6 +38,7 @@ class Split:
     heldout: ImageSet
     skipped: Skipped = ()
     groups: np.ndarray | None = None
+    near_duplicate: float | None = None
     separate: bool = False
     traits: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -42,6 +48,13 @@ class Split:
         groups = np.arange(count + len(self.heldout)) if self.groups is None else self.groups
         first = np.unique(groups, return_index=True)[1]
         return np.sort(first[first < count]), np.sort(first[first >= count]) - count
+
+    def train_pictures(self) -> np.ndarray | None:
+        """The picture of each training photo, numbered from 0, int [M]; None if near-duplicates were not searched."""
+        if self.groups is None:
+            return None
+        pictures: np.ndarray = np.unique(self.groups[: len(self.train)], return_inverse=True)[1]
+        return pictures
 
     def strata(self) -> tuple[np.ndarray, np.ndarray]:
         """The stratum of each training and of each held-out photo: exchangeable are the photos of one stratum.
@@ -63,7 +76,8 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
       images: the pool.
       heldout_fraction: share held out of the pool and of each class, as far as whole groups of near-duplicates allow;
         0 ≤ fraction < 1.
-      near_duplicate: cosine of mean-centred 32x32 gray pixels from which two images are near-duplicates.
+      near_duplicate: cosine of mean-centred 32x32 gray pixels from which two images are near-duplicates; 0:
+        `near_duplicate_cosine` of the pool.
       seed: decides the split, alone.
 
     Raises:
@@ -71,12 +85,13 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
     """
     if not 0 <= heldout_fraction < 1:
         raise ValueError(f"dataset.heldout_fraction must be in [0, 1), got {heldout_fraction}")
-    if not 0 < near_duplicate <= 1:
-        raise ValueError(f"dataset.near_duplicate must be in (0, 1], got {near_duplicate}")
+    if not 0 <= near_duplicate <= 1:
+        raise ValueError(f"dataset.near_duplicate must be in (0, 1], or 0 for the pool's own, got {near_duplicate}")
     if heldout_fraction == 0:  # no copy of the pool, which is most of the memory
         return Split(dataclasses.replace(images, skipped=()), images[np.zeros(0, int)], images.skipped)
     held = np.zeros(len(images), bool)
-    groups = near_duplicate_groups(images.images, near_duplicate)
+    cosine = near_duplicate or near_duplicate_cosine(images.images)
+    groups = near_duplicate_groups(images.images, cosine)
     rng = np.random.default_rng(seed)
     owed = 0.0  # images that rounding left over in the classes before
     for label in np.unique(images.labels):
@@ -90,9 +105,27 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
         raise ValueError(
             f"dataset.heldout_fraction {heldout_fraction} of {len(images)} images leaves"
             f" {int((~held).sum())} to train on and {int(held.sum())} held out; both must be at least 1"
+            f"{_largest(images, groups, cosine)}"
         )
     train, heldout = np.flatnonzero(~held), np.flatnonzero(held)
-    return Split(images[train], images[heldout], images.skipped, groups[np.concatenate([train, heldout])])
+    return Split(images[train], images[heldout], images.skipped, groups[np.concatenate([train, heldout])], cosine)
+
+
+def _largest(images: ImageSet, groups: np.ndarray, cosine: float) -> str:
+    """The end of a message: the largest group of near-duplicates, and the two photos of it that are most alike."""
+    members = np.flatnonzero(groups == np.bincount(groups).argmax())
+    if len(members) == 1:
+        return ""
+    pixels = _unit_thumbnails(images.images[members[:_SAMPLE]])
+    alike = _cosines(pixels, pixels)
+    np.fill_diagonal(alike, -1)
+    first, second = (int(i) for i in np.unravel_index(alike.argmax(), alike.shape))
+    return (
+        f". The largest group of near-duplicates, which are never separated, has {len(members)} of the photos, such as"
+        f" {images.ids[members[first]]} and {images.ids[members[second]]} (cosine {alike[first, second]:.5f}; from"
+        f" {cosine:.5g} two photos are near-duplicates). If they are different pictures, set dataset.near_duplicate"
+        " higher"
+    )
 
 
 def _hold_out_class(members: np.ndarray, groups: np.ndarray, wanted: float, rng: np.random.Generator) -> np.ndarray:
@@ -108,6 +141,26 @@ def _hold_out_class(members: np.ndarray, groups: np.ndarray, wanted: float, rng:
     return np.concatenate(taken)
 
 
+def near_duplicate_cosine(images: np.ndarray) -> float:
+    """The cosine from which two photos of a pool are near-duplicates: 0.98, or more where all photos are much alike.
+
+    Copies of a picture (compressed, resized, mirrored) are far nearer to each other than two photos of the pool usually
+    are, whatever kind of photos these are. So the distance of two near-duplicates is at most a quarter of the median
+    distance of two photos: 1 − cosine is half a squared distance of unit vectors, and at most a sixteenth of its
+    median. Half of all pairs would have to be copies to move that median, where the distances to nearest neighbours
+    would be moved by the very repeats that are searched. If the rule is too wide for a pool, the split is refused or
+    the report lists a group that is none, which can be seen; too narrow a rule would hide repeats.
+
+    Args:
+      images: the pool, uint8 [N, H, W, C]; of many, 1,024 evenly spaced ones are compared.
+    """
+    chosen = np.linspace(0, len(images) - 1, min(len(images), _SAMPLE)).astype(int)
+    pixels = _unit_thumbnails(images[chosen])
+    pairs = _cosines(pixels, pixels)[np.triu_indices(len(pixels), 1)]
+    typical = 1 - float(np.median(pairs)) if len(pairs) else 1.0
+    return min(max(_LEAST, 1 - _NEARER * typical), _SAME)
+
+
 def near_duplicate_groups(images: Iterable[np.ndarray], threshold: float) -> np.ndarray:
     """Connected components of "cosine ≥ threshold", as they are or mirrored, numbered by their first image: int [N].
 
@@ -116,21 +169,42 @@ def near_duplicate_groups(images: Iterable[np.ndarray], threshold: float) -> np.
 
     Args:
       images: N of uint8 [H, W, C], as an array or one by one.
-      threshold: cosine of mean-centred 32x32 gray pixels.
+      threshold: cosine of mean-centred 32x32 gray pixels, such as `near_duplicate_cosine` of the pool.
     """
-    pixels: np.ndarray = np.fromiter(map(_thumbnail, images), np.dtype((np.float32, _THUMBNAIL**2)))
+    pixels = _thumbnails(images)
     groups = _joined(np.arange(len(pixels)), *_one_colour(pixels))
-    pixels -= pixels.mean(1, keepdims=True)
-    pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+    _centre(pixels)
     for start in range(0, len(pixels), _BLOCK):
         block = pixels[start : start + _BLOCK]
-        mirrored = block.reshape(-1, _THUMBNAIL, _THUMBNAIL)[:, :, ::-1].reshape(block.shape)
         for other in range(start, len(pixels), _BLOCK):
-            others = pixels[other : other + _BLOCK].T
-            i, j = np.nonzero(np.maximum(block @ others, mirrored @ others) >= threshold)
+            i, j = np.nonzero(_cosines(block, pixels[other : other + _BLOCK]) >= threshold)
             groups = _joined(groups, i + start, j + other)
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def _unit_thumbnails(images: np.ndarray) -> np.ndarray:
+    pixels = _thumbnails(images)
+    _centre(pixels)
+    return pixels
+
+
+def _thumbnails(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Gray pixels, float32 [N, 1024]."""
+    pixels: np.ndarray = np.fromiter(map(_thumbnail, images), np.dtype((np.float32, _THUMBNAIL**2)))
+    return pixels
+
+
+def _centre(pixels: np.ndarray) -> None:
+    """Makes rows of mean 0 and norm 1 of them, in place; an image of one colour becomes 0."""
+    pixels -= pixels.mean(1, keepdims=True)
+    pixels /= np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1e-6)
+
+
+def _cosines(pixels: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Cosines [N, M] of unit rows [N, 1024] and [M, 1024], as they are or mirrored: the larger."""
+    mirrored = pixels.reshape(-1, _THUMBNAIL, _THUMBNAIL)[:, :, ::-1].reshape(pixels.shape)
+    return np.maximum(pixels @ others.T, mirrored @ others.T)
 
 
 def _joined(groups: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:

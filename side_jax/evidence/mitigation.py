@@ -1,7 +1,7 @@
 """Benefit and cost of steering: scores of steered images minus those of unsteered images of the same noise."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,10 @@ class Outcome:
     heldout: Nearest
     descriptors: np.ndarray
 
+    def nearest(self) -> dict[str, Nearest]:
+        """The best matches by set of photos."""
+        return {"train": self.train, "heldout": self.heldout}
+
     @classmethod
     def of(cls, descriptors: np.ndarray, train: np.ndarray, heldout: np.ndarray) -> "Outcome":
         """From descriptors of the images [N, D], of training photos [M, D] and of held-out photos [M, D]."""
@@ -36,37 +40,36 @@ class Outcome:
         return cls(nearest(train), nearest(heldout), descriptors)
 
 
-def effect(
-    steered: Outcome, unsteered: Outcome, photos: np.ndarray, threshold: float, bands: Sequence[Band]
-) -> dict[str, object]:
-    """One row of the mitigation table.
+def effect(steered: Outcome, unsteered: Outcome, photos: np.ndarray, threshold: float) -> dict[str, object]:
+    """One row of the mitigation table, but for the scores in bands.
 
     Args:
       steered: images of one α; `unsteered` itself for the row of α = 0.
       unsteered: images of α = 0.
       photos: descriptors of the held-out photos that quality is measured against, [M, D].
       threshold: that of `memorized`; a higher score with a training photo counts as memorized.
-      bands: of the scores.
 
     Returns:
-      bands -> AMS and UMS against training and held-out photos, and their change; share memorized and its change; KID
-      and Fréchet distance to the held-out photos and KID's change; KID to the unsteered images.
+      Share memorized and its change; KID and Fréchet distance to the held-out photos and KID's change; KID to the
+      unsteered images.
     """
     ours, before, real = map(unit_scale, (steered.descriptors, unsteered.descriptors, photos))
     quality, copies, copies_before = kid(ours, real), steered.train.best > threshold, unsteered.train.best > threshold
     return {
         "num_images": len(steered.descriptors),
-        "bands": {
-            band[0]: {
-                "train": _scores(steered.train, unsteered.train, band),
-                "heldout": _scores(steered.heldout, unsteered.heldout, band),
-            }
-            for band in bands
-        },
         "memorized": proportion(copies)._asdict() | {"change": share_difference(copies, copies_before).facts()},
         "kid": quality.estimate()._asdict() | {"change": quality.minus(kid(before, real)).facts()},
         "frechet": frechet_distance(ours, real),
         "kid_to_unsteered": kid(ours, before, paired=True).estimate()._asdict(),
+    }
+
+
+def effect_by_band(
+    steered: Mapping[str, Nearest], unsteered: Mapping[str, Nearest], bands: Sequence[Band]
+) -> dict[str, dict[str, object]]:
+    """AMS and UMS of one α by band and set of photos, "train" or "heldout", and their change from α = 0."""
+    return {
+        band[0]: {name: _scores(nearest, unsteered[name], band) for name, nearest in steered.items()} for band in bands
     }
 
 

@@ -19,19 +19,24 @@ class Nearest:
     Attributes:
       best: highest score, float32 [N].
       winner: position of the best match in the reference set, int32 [N].
+      pictures: the picture of each reference, int [M]; None if each is another.
     """
 
     best: np.ndarray
     winner: np.ndarray
+    pictures: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
     @classmethod
-    def from_table(cls, table: pa.Table, prefix: str, members: np.ndarray) -> "Nearest":
+    def from_table(
+        cls, table: pa.Table, prefix: str, members: np.ndarray, pictures: np.ndarray | None = None
+    ) -> "Nearest":
         """Reads the columns of one reference set.
 
         Args:
           table: the match table, with photos as positions in the pool.
           prefix: of the set's columns.
           members: positions of the set's photos in the pool, ascending; `winner` is a position in `members`.
+          pictures: of `members`.
 
         Raises:
           ValueError: if the table has a photo that is not a member.
@@ -39,6 +44,7 @@ class Nearest:
         return Nearest(
             _float32(pc.list_element(table[f"{prefix}scores"], 0)),
             _within(pc.list_element(table[f"{prefix}ids"], 0), members),
+            pictures=pictures,
         )
 
     def hits(self, band: Band) -> np.ndarray:
@@ -53,20 +59,25 @@ class Nearest:
         """`winners` as finds, at most one per image."""
         return Finds.of(self.winners(band))
 
+    def unique_pictures(self, band: Band) -> Finds:
+        """The pictures of `winners` as finds."""
+        winners = self.winners(band)
+        return Finds.of(winners if self.pictures is None else np.where(winners >= 0, self.pictures[winners], -1))
+
     def ams_and_ums(self, band: Band) -> dict[str, dict[str, float]]:
-        """AMS and UMS in the band with their intervals, as metrics.json has them."""
-        return {
-            "ams": proportion(self.hits(band))._asdict(),
-            "ums": unique_share(self.unique(band))._asdict(),
-        }
+        """AMS and UMS in the band with intervals, as metrics.json has them; and UMS by picture where photos repeat."""
+        scores = {"ams": proportion(self.hits(band)), "ums": unique_share(self.unique(band))}
+        if self.pictures is not None:
+            scores["ums_pictures"] = unique_share(self.unique_pictures(band))
+        return {name: estimate._asdict() for name, estimate in scores.items()}
 
     def half(self, odd: bool) -> "Nearest":
         """The images with an odd or with an even position."""
-        return Nearest(self.best[int(odd) :: 2], self.winner[int(odd) :: 2])
+        return Nearest(self.best[int(odd) :: 2], self.winner[int(odd) :: 2], pictures=self.pictures)
 
     def nearest(self) -> "Nearest":
         """The best matches alone, for a `Scores` too."""
-        return Nearest(self.best, self.winner)
+        return Nearest(self.best, self.winner, pictures=self.pictures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +120,9 @@ class Scores(Nearest):
     ratio: np.ndarray
 
     @classmethod
-    def from_table(cls, table: pa.Table, prefix: str, members: np.ndarray) -> "Scores":
+    def from_table(
+        cls, table: pa.Table, prefix: str, members: np.ndarray, pictures: np.ndarray | None = None
+    ) -> "Scores":
         """As `Nearest.from_table`."""
         nearest, listed = Nearest.from_table(table, prefix, members), table[f"{prefix}in_band"]
         lengths = pc.list_value_length(listed).to_numpy()
@@ -119,7 +132,7 @@ class Scores(Nearest):
             _float32(pc.list_flatten(table[f"{prefix}in_band_scores"])),
         )
         ratios = (table[f"{prefix}{name}_ratio"].to_numpy() for name in ("carlini", "nearest"))
-        return cls(nearest.best, nearest.winner, above, *ratios)
+        return cls(nearest.best, nearest.winner, above, *ratios, pictures=pictures)
 
     def all_in_band(self, band: Band) -> Finds:
         """All pairs of an image and a reference in the band. The distinct references over N are UMS_all."""

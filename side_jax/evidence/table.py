@@ -40,11 +40,14 @@ def table1(
 
 
 def _means(sweep: Sequence[Nearest], band: Band) -> dict[str, object]:
-    """AMS and UMS of one method in one band, averaged over its λ; images in the same order at each λ."""
-    return {
-        "ams": intervals.mean_share(np.stack([scores.hits(band) for scores in sweep]))._asdict(),
-        "ums": intervals.mean_unique_share([scores.unique(band) for scores in sweep])._asdict(),
+    """`ams_and_ums` of one method in one band, averaged over its λ; images in the same order at each λ."""
+    means = {
+        "ams": intervals.mean_share(np.stack([scores.hits(band) for scores in sweep])),
+        "ums": intervals.mean_unique_share([scores.unique(band) for scores in sweep]),
     }
+    if sweep[0].pictures is not None:
+        means["ums_pictures"] = intervals.mean_unique_share([scores.unique_pictures(band) for scores in sweep])
+    return {name: estimate._asdict() for name, estimate in means.items()}
 
 
 def _gain(sweep: Sequence[Nearest], random: Nearest, band: Band) -> dict[str, object]:

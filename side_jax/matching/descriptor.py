@@ -79,6 +79,7 @@ class Kind:
       abstract: preprocessing -> the same without numbers, for the dry run.
       weights: address of its weights; empty: it has none, and always runs in float32.
       preprocessing: names of its kinds of preprocessing, the default first.
+      bands: published (name, low, high) of its scores; empty: held-out photos measure them.
     """
 
     doc: str
@@ -86,6 +87,7 @@ class Kind:
     abstract: Callable[[str], tuple[Apply, PyTree]]
     weights: str = ""
     preprocessing: tuple[str, ...] = ()
+    bands: tuple[tuple[str, float, float], ...] = ()
 
 
 def unit_rows(rows: Float[Array, "n d"]) -> Float[Array, "n d"]:

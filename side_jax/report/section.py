@@ -55,6 +55,11 @@ class Page:
         return self.metrics["null"]["reason"] if self.calibrated else None
 
     @property
+    def repeated(self) -> bool:
+        """Whether a picture is more than once among the training photos, so that finds are counted by picture too."""
+        return bool((self.metrics["duplicates"] or {}).get("repeated"))
+
+    @property
     def band(self) -> str:
         """Name of the highest band."""
         return self.metrics["bands"][-1][0]

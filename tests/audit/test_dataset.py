@@ -1,9 +1,14 @@
 """Photos of two folders: classes by name, and nothing held out that was trained on."""
 
+import csv
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from configs import smoke
+from side_jax.audit import pipeline
 from side_jax.audit.dataset import DatasetOptions, load_split
 from side_jax.evidence import null
 from side_jax.runtime.declare import as_config, build
@@ -134,3 +139,41 @@ def test_photos_of_both_folders_are_prepared_and_counted_alike(tmp_path):
 def test_what_decides_pixels_and_classes_is_checked_first(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         options(tmp_path, **fields)
+
+
+def with_repeats(tmp_path, count):
+    """A config whose held-out folder has `count` of its 14 photos from the training folder."""
+    write(tmp_path / "train", [f"{i}.png" for i in range(14)], 0)
+    write(tmp_path / "unseen", [f"{i}.png" for i in range(14 - count)], 1)
+    for i in range(count):
+        shutil.copy(tmp_path / "train" / f"{i}.png", tmp_path / "unseen" / f"copy, {i}.png")
+    config = smoke.get_config()
+    paths = {"path": str(tmp_path / "train"), "heldout_path": str(tmp_path / "unseen")}
+    config.dataset.update(paths | {"name": "image_folder", "heldout_fraction": 0.0})
+    return config
+
+
+def test_held_out_photos_that_were_trained_on_are_all_listed(tmp_path):
+    """Up to ten in the message; of more, which were named one of n, a table beside the workdir has all."""
+    with pytest.raises(ValueError, match="2 of its 14 images are training images too") as error:
+        pipeline.prepare(with_repeats(tmp_path / "few", 2), tmp_path / "run")
+    assert "copy, 0.png (as 0.png), copy, 1.png (as 1.png)" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["few"]
+    with pytest.raises(ValueError, match="12 of its 14 .*run-near_duplicates.csv has them all") as error:
+        pipeline.prepare(with_repeats(tmp_path / "many", 12), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    with (tmp_path / "run-near_duplicates.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["held_out", "training"]
+    assert sorted(rows[1:]) == sorted([f"copy, {i}.png", f"{i}.png"] for i in range(12))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5])
+def test_a_run_without_held_out_photos_says_so_at_its_start(tmp_path, caplog, monkeypatch, fraction):
+    config = smoke.get_config()
+    config.dataset.heldout_fraction = fraction
+    monkeypatch.setattr(pipeline, "_run", lambda step: None)
+    pipeline.run(config, tmp_path / "run")
+    warnings = [record.message for record in caplog.records if "held out" in record.message]
+    assert len(warnings) == (fraction == 0)

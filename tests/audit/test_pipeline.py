@@ -451,9 +451,10 @@ REMEDY = rf"add --force_new to work in \S*/copy-{HASH}, or remove \S* and the fo
                 "extract.eta": 1.0,
                 "extract.top_k": 9,
                 "extract.save_images": "none",
+                "extract.num_steps": 4,
                 "extract.bands": (("a", 0.2, 0.9),),
             },
-            rf"extract {OTHER} \(extract.eta: 0.0 -> 1.0; extract.lowest_score: 0.94 -> 0.2; .*; and 1 more; spec",
+            rf"extract {OTHER} \(extract.eta: 0.0 -> 1.0; extract.num_steps: 3 -> 4; .*; and 2 more; spec",
         ),
     ],
 )
@@ -711,7 +712,9 @@ def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     options = {"name": "image_folder", "path": str(tmp_path / "photos"), "heldout_fraction": 0.0}
     options |= {"heldout_path": str(tmp_path / "unseen")}
     config = smoke_config(**{f"dataset.{key}": value for key, value in options.items()})
-    with pytest.raises(ValueError, match=r"1 of its 13 images are training images too, or nearly .*such as copy.png"):
+    with pytest.raises(
+        ValueError, match=r"1 of its 13 images are training images too, or nearly .*: copy.png \(as 3.png\)$"
+    ):
         pipeline.prepare(config, tmp_path / "run")
     (tmp_path / "unseen" / "copy.png").unlink()
     audit = pipeline.prepare(

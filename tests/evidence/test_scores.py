@@ -6,6 +6,7 @@ import pytest
 
 from side_jax.evidence.scores import InBand, Nearest, Scores
 from side_jax.evidence.summary import summarize
+from side_jax.evidence.table import table1
 
 BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 MEMBERS = np.arange(3, 123, 3)  # of a pool, 40 of them
@@ -29,6 +30,19 @@ def test_scores_are_read_from_the_table_by_position_in_the_set():
     assert summary["bands"]["mid"]["ams"]["value"] == 0
     assert summary["bands"]["mid"]["ums_all"]["value"] == 0.5
     assert summary["carlini_below_1"]["value"] == summary["nearest_ratio_below_third"]["value"] == 0.5
+
+
+def test_finds_are_counted_by_picture_where_photos_repeat():
+    """Photos 1, 2 and 3 are one picture; each of four images finds another photo."""
+    best, winner = np.array([0.9, 0.8, 0.7, 0.7, 0.1], np.float32), np.array([0, 1, 2, 3, 0])
+    found = Nearest(best, winner, pictures=np.array([0, 1, 1, 1]))
+    for nearest in (found, found.nearest()):
+        scores = nearest.ams_and_ums(BANDS[1])
+        assert (scores["ums"]["value"], scores["ums_pictures"]["value"]) == (4 / 5, 2 / 5)
+    assert found.half(True).ams_and_ums(BANDS[1])["ums_pictures"]["value"] == 1 / 2
+    assert "ums_pictures" not in Nearest(best, winner).ams_and_ums(BANDS[1])
+    (row,) = table1({"side": [found, found]}, {}, BANDS)
+    assert row["train"]["high"]["ums_pictures"]["value"] == 2 / 5
 
 
 def test_ums_all_counts_every_photo_in_the_band_by_hand():

@@ -3,7 +3,6 @@ import re
 import numpy as np
 import pytest
 
-from side_jax.evidence import intervals
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.scores import InBand, Scores
@@ -20,24 +19,24 @@ BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 SIZE = 20
 
 
-def scores(best, winner):
+def scores(best, winner, pictures=None):
     """Every image has exactly one match, `winner`, with score `best`."""
     best, winner = np.asarray(best, np.float32), np.asarray(winner, np.int32)
     inside = best >= 0.5
     above = InBand(np.concatenate([[0], np.cumsum(inside)]), winner[inside], best[inside])
-    return Scores(best, winner, above, np.full(len(best), 0.9), np.full(len(best), 0.5))
+    return Scores(best, winner, above, np.full(len(best), 0.9), np.full(len(best), 0.5), pictures=pictures)
 
 
 POOL = np.arange(2 * SIZE)
 TRAIN, ONE_CLASS = POOL < SIZE, np.zeros_like(POOL)
 
 
-def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
+def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, pictures=None):
     """40 images per λ, of which `copies` score .9 with distinct training images; everything else .2."""
     rows, by_scale = [], {}
     labels = relabellings(TRAIN, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
-        train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE)
+        train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE, pictures)
         row = {"scale": scale, "train": summarize(train, BANDS)}
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
@@ -54,6 +53,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "traits": {"not square (dataset.resize)": 3},
             "descriptor": {"name": "pixel", "weights": None},
             "bands": BANDS,
+            "measured_bands": None,
             "scales": rows,
             "null": null_facts(labels) if heldout else None,
             "guided_mean": {f"{b[0]}/{s}": 0.1 for b in BANDS for s in ("ams", "ums", "ums_all")},
@@ -63,7 +63,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS):
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "sanity": None,
             "detect": None,
-            "duplicates": {"pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
+            "duplicates": {"near_duplicate": 0.98, "pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
             "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
         }
     )
@@ -84,10 +84,7 @@ def methods(by_scale, compared):
 
     def row(scale, asked):
         band = BANDS[-1]
-        train = {
-            "ams": intervals.proportion(by_scale[scale].hits(band))._asdict(),
-            "ums": intervals.unique_share(by_scale[scale].unique(band))._asdict(),
-        }
+        train = by_scale[scale].ams_and_ums(band)
         return {"scale": scale, "num_images": 40, "asked": asked, "train": train, "heldout": train}
 
     half = {"value": 0.5, "low": 0.34, "high": 0.66}
@@ -275,6 +272,7 @@ def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_
 
 
 REPEATED = {
+    "near_duplicate": 0.98,
     "pictures": 17,
     "repeated": [
         {"keep": "a.png", "delete": ["a (1).jpg", "<b>.jpg"], "images": 3},
@@ -285,7 +283,7 @@ REPEATED = {
 
 
 def test_repeated_pictures_are_listed_with_what_to_delete():
-    numbers = metrics(0) | {"duplicates": REPEATED}
+    numbers = metrics(10, pictures=np.maximum(np.arange(SIZE) - 3, 0)) | {"duplicates": REPEATED}
     (sentence,) = [said for said in verdicts(numbers) if "more than once" in said]
     assert sentence.startswith(
         "2 pictures are more than once among the 20 training photos (3 too many); generated images"
@@ -293,7 +291,13 @@ def test_repeated_pictures_are_listed_with_what_to_delete():
     assert "images find 1 of them." in sentence
     text = page(numbers)
     assert re.search(r"a\.png</td>\s*<td>3</td>\s*<td>3</td>\s*<td>a \(1\)\.jpg, &lt;b&gt;\.jpg</td>", text)
-    assert "Repeated pictures" not in page(metrics(0))
+    assert "different pictures, all 20" in text
+    assert "different pictures" in text[text.index("Every method by λ") :]
+    assert "they are 25.0 [" in verdicts(numbers)[0]
+    assert re.search(r"% different training photos \(UMS\), 17.5 \[.*\] % different pictures\.", verdicts(numbers)[0])
+    once = page(metrics(10))
+    assert "Repeated pictures" not in once
+    assert "ifferent pictures" not in once
 
 
 def test_ordinary_verdict_and_tables_have_their_p():

@@ -90,10 +90,11 @@ class DetectStage(Stage):
         return spec
 
     def request(self, audit: Audit) -> Json:
-        """The number of images, and the band that defines memorized where no photo is held out."""
+        """The number of images; where no photo is held out also the band, which then defines memorized."""
         extract = audit.main().options.extract
         count = min(audit.options.detect.num_images, extract.num_images)
-        return {"scales": extract.scales, "num_images": count, "sweep": extract.num_images, "band": extract.bands[-1]}
+        band = {} if audit.options.dataset.held_out else {"band": audit.bands()[-1:]}
+        return {"scales": extract.scales, "num_images": count, "sweep": extract.num_images} | band
 
     def check_model(self, options: "AuditOptions", target: Target) -> None:
         """The schedule must have the timesteps, and the network the layers."""
@@ -161,7 +162,7 @@ def _generated(audit: Audit, target: Target, layers: tuple[str, ...], batch_size
     options, seed = audit.options.detect, audit.options.seed
     count = min(options.num_images, audit.options.extract.num_images)
     scores = {scale: _best_scores(audit, scale) for scale in audit.options.extract.scales}
-    labels = label_images(scores, audit.options.extract.bands[-1][1], count)
+    labels = label_images(scores, audit.bands()[-1][1], count)
     probe = Probe(target, Forward(layers), stage_key(seed, "detect"), batch_size, precision=audit.options.precision)
     linear = _linear_probe(audit, target, batch_size) if options.wiener else None
     found: dict[float, dict[str, dict[str, np.ndarray]]] = {}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from side_jax.audit.bands import check_bands, fix_bands
 from side_jax.audit.cost import programs
 from side_jax.audit.cost.equal_compute import random_images_at_equal_compute
 from side_jax.audit.cost.jobs import CLASSES, Job, Setting, inference, sampling
@@ -22,6 +22,7 @@ from side_jax.audit.sweep import (
     EQUAL_COMPUTE,
     descriptor_path,
     image_store,
+    lists_from,
     make_sampler,
     num_images,
     pool_photos,
@@ -78,7 +79,8 @@ class ExtractOptions:
     top_k: int = option(10, "nearest training images kept per generated image", at_least(1))
     save_images: str = option(
         "none",
-        "none | matched (scores at or above the lowest band) | all: the others are regenerated when looked at",
+        "none | matched (scores at or above the lowest band as the sweep begins) | all: the others are regenerated when"
+        " looked at",
         one_of("none", "matched", "all"),
     )
     references: str = option(
@@ -94,8 +96,10 @@ class ExtractOptions:
         decides=AMOUNT,
     )
     bands: tuple[Band, ...] = option(
-        (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0)),
-        "[low, high) of the score; 1.0 closed. The sweep keeps what reaches the lowest: that cannot be lowered later",
+        (),
+        "[low, high) of the score; 1.0 closed. Empty: as published for sscd (0.4, 0.5, 0.6); of pixel, what at most 10,"
+        " 1 and 0.1 % of the held-out photos reach. Other bands re-filter the matches, down to the lowest at the"
+        " sweep's beginning",
         decides=CONTENT,
     )
 
@@ -112,19 +116,6 @@ class ExtractOptions:
         check_bands(self.bands)
 
 
-def check_bands(bands: tuple[Band, ...]) -> None:
-    """Refuses bands without a name, or that overlap or descend. Ends may touch: a band is [α, β)."""
-    require(Check(bool, "at least one (name, low, high)"), "extract.bands", bands)
-    named = Check(
-        lambda band: isinstance(band[0], str) and band[1] < band[2] <= 1, "(name, low, high), low < high <= 1"
-    )
-    for band in bands:
-        require(named, "extract.bands", band)
-    for (first, _, end), (second, start, _) in itertools.pairwise(bands):
-        if start < end:
-            raise ValueError(f"extract.bands {first!r} and {second!r} overlap or descend: {end} > {start}")
-
-
 class ExtractStage(Stage):
     """The sweep."""
 
@@ -132,14 +123,14 @@ class ExtractStage(Stage):
     folder = "extract"
     needs = ("target", "distill")
     per_method = True
-    version = 3
+    version = 4
 
     def spec(self, audit: Audit) -> Json:
         """Everything but the amounts: more λ or more images extend a sweep."""
         options = audit.options
         extract = options.extract
         return {
-            "extract": decided(extract) | {"lowest_score": extract.bands[0][1]},
+            "extract": decided(extract),
             **descriptor_spec(extract.descriptor, extract.weights, extract.preprocessing),
             **sampling_spec(audit),
             "labels": {"draw": options.labels.draw},
@@ -163,12 +154,26 @@ class ExtractStage(Stage):
         audit.descriptor()
         if options.top_k > count:
             raise ValueError(f"extract.top_k {options.top_k} is more than the {count} training images")
+        if not (options.bands or DESCRIPTORS[options.descriptor].bands or len(audit.split.heldout)):
+            raise ValueError(
+                f"extract.bands is empty: the {options.descriptor} descriptor has no published bands, and without"
+                " held-out photos none can be measured; give them, such as (('high', 0.9, 1.0),), or photos that the"
+                " target never saw (dataset.heldout_path)"
+            )
+
+    def lacks(self, audit: Audit) -> list[str]:
+        """Bands that begin below the lists of the sweep."""
+        kept, bands = lists_from(audit), audit.bands()
+        below = kept is not None and bands and bands[0][1] < kept
+        return [f"extract.bands: the lists of matches begin at {kept:g} -> {bands[0][1]:g}"] if below else []
 
     def run(self, audit: Audit) -> Json:
         """Computes and keeps the descriptors of the photos, then sweeps over λ."""
         options, folder = audit.options.extract, audit.folder("extract")
         embed = audit.descriptor()
         missing, damaged = _prepare(audit, embed)
+        lowest = lists_from(audit)
+        assert lowest is not None
         sharded = _sharded(audit, load_array(descriptor_path(audit, "train"), np.arange(1)).shape[1])
         mesh = data_mesh() if sharded else local_mesh()
         sampler = make_sampler(audit, 1, mesh, sharded)
@@ -182,7 +187,7 @@ class ExtractStage(Stage):
             dataclasses.replace(embed, variables=replicate(embed.variables, mesh)),
             _references(audit, mesh, sharded),
             options.top_k,
-            options.bands[0][1],
+            lowest,
             options.save_images,
             store,
         )
@@ -281,6 +286,7 @@ def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], 
         for name, images in (("train", split.train), ("heldout", split.heldout)):
             if not array_exists(descriptor_path(audit, name)):
                 save_array(descriptor_path(audit, name), embed(images.images))
+        fix_bands(audit)
         damaged = count_damaged(folder, sum(drop_damaged(scale_folder(folder, scale)) for scale in options.scales))
     barrier("extract: descriptors and parts")
     missing = {scale: ~covered(scale_folder(folder, scale), num_images(audit, scale)) for scale in options.scales}

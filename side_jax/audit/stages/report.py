@@ -7,13 +7,15 @@ import pyarrow as pa
 
 from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
+from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
-from side_jax.audit.stages.steer import SteerStage
+from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import descriptor_path, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
+from side_jax.evidence.mitigation import effect_by_band
 from side_jax.evidence.scores import Nearest, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
@@ -35,9 +37,6 @@ class ReportOptions:
     """The page."""
 
     pairs: int = option(24, "pairs per contact sheet", at_least(1), decides=AMOUNT)
-
-
-_OTHERS = (SanityStage(), DetectStage(), SteerStage())  # their facts are in metrics.json too
 
 
 class ReportStage(Stage):
@@ -86,10 +85,12 @@ class ReportStage(Stage):
             "damaged_parts": sum(_sweep_facts(method)["facts"]["damaged_parts"] for method in methods.values()),
             "method": name_of_main,
             "guided_against_random": compared[name_of_main],
-            "duplicates": _duplicates(main, sweeps[name_of_main]),
+            "duplicates": repeated_pictures(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
-            **{stage.name: (stage.complete(audit) or {}).get("facts") for stage in _OTHERS},
+            "sanity": _facts_of(SanityStage(), audit),
+            "detect": _facts_of(DetectStage(), audit),
+            "steer": _steered(audit),
         }
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
@@ -102,24 +103,33 @@ class _References:
 
     Attributes:
       pool: all of them.
+      pictures: the picture of each training photo, if any is there more than once; else None.
       labels: relabellings of the paired photos; None if nothing is held out.
     """
 
     pool: Pool
+    pictures: np.ndarray | None
     labels: null.Relabellings | None
 
     @classmethod
     def of(cls, audit: Audit) -> "_References":
         in_train, in_heldout = paired_positions(audit)
-        return cls(photo_pool(audit), _relabellings(audit, in_train, in_heldout) if len(in_heldout) else None)
+        labels = _relabellings(audit, in_train, in_heldout) if len(in_heldout) else None
+        pictures = audit.split.train_pictures()
+        repeated = pictures is not None and len(np.unique(pictures)) < len(pictures)
+        return cls(photo_pool(audit), pictures if repeated else None, labels)
 
     def nearest(self, table: pa.Table, prefix: str) -> Nearest:
         """Best matches with one reference set."""
-        return Nearest.from_table(table, prefix, self.pool.members(prefix))
+        return Nearest.from_table(table, prefix, self.pool.members(prefix), self._pictures(prefix))
 
     def scores(self, table: pa.Table, prefix: str) -> Scores:
         """Everything of one reference set."""
-        return Scores.from_table(table, prefix, self.pool.members(prefix))
+        return Scores.from_table(table, prefix, self.pool.members(prefix), self._pictures(prefix))
+
+    def _pictures(self, prefix: str) -> np.ndarray | None:
+        """Of the other sets every photo is another picture."""
+        return None if prefix else self.pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +160,7 @@ def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Ro
 
 def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
     """Every score of one λ."""
-    bands, table = audit.options.extract.bands, table.slice(0, audit.options.extract.num_images)
+    bands, table = audit.bands(), table.slice(0, audit.options.extract.num_images)
     train = photos.scores(table, "")
     row: Json = {"scale": scale, "train": summarize(train, bands)}
     pictures = choose_rows(audit, table, train.best, photos.pool.ids)
@@ -169,13 +179,14 @@ def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) 
 
 def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
     """What metrics.json says of the main method, whose λ have these rows."""
-    split, bands = audit.split, audit.options.extract.bands
+    split, bands = audit.split, audit.bands()
     in_train, in_heldout = paired_positions(audit)
     return {
         "images": {"train": len(split.train), "heldout": len(split.heldout), "paired": len(in_train)},
         "skipped": split.skipped,
         "traits": split.traits,
         "bands": bands,
+        "measured_bands": audit.measured_bands() if not audit.options.extract.bands else None,
         "level": intervals.LEVEL,
         "scales": rows,
         "null": null_facts(photos.labels) if photos.labels else None,
@@ -192,7 +203,24 @@ def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
         by_method[method] = by_method.get(method, []) + guided
     train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
     heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
-    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.options.extract.bands)
+    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+
+
+def _facts_of(stage: Stage, audit: Audit) -> Json | None:
+    """What the manifest of a stage says that the report can do without."""
+    facts: Json | None = (stage.complete(audit) or {}).get("facts")
+    return facts
+
+
+def _steered(audit: Audit) -> Json | None:
+    """What the steer stage says, with the scores of every weight in the bands of today."""
+    facts = _facts_of(SteerStage(), audit)
+    if facts is None or "reason" in facts:
+        return facts
+    found = nearest_by_weight(audit)
+    for row in facts["rows"]:
+        row["bands"] = effect_by_band(found[float(np.float32(row["weight"]))], found[0.0], audit.bands())
+    return facts
 
 
 def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
@@ -225,39 +253,6 @@ def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) ->
     return null.relabellings(actual, strata, audit.options.dataset.split_seed)
 
 
-def _duplicates(audit: Audit, sweep: dict[float, Row]) -> Json | None:
-    """Pictures that are several times among the training photos; None if near-duplicates were not searched.
-
-    "pictures" counts all different pictures. "repeated" has a row for each picture with more than one photo, those with
-    most photos first: the photo to keep, the others, and how many images of the main method find it in the highest
-    band. "scales" counts the different photos and pictures that each λ finds.
-    """
-    train, groups, band = audit.split.train, audit.split.groups, audit.options.extract.bands[-1]
-    if groups is None:
-        return None
-    picture = np.unique(groups[: len(train)], return_inverse=True)[1]
-    photos = np.split(np.argsort(picture, kind="stable"), np.cumsum(np.bincount(picture))[:-1])
-    winners = {scale: row.train.winners(band) for scale, row in sweep.items()}
-    hits = {scale: found[found >= 0] for scale, found in winners.items()}
-    images = np.bincount(picture[np.concatenate(list(hits.values()))], minlength=len(photos))
-    repeated = sorted((i for i, members in enumerate(photos) if len(members) > 1), key=lambda i: -len(photos[i]))
-    return {
-        "pictures": len(photos),
-        "repeated": [
-            {
-                "keep": train.ids[photos[i][0]],
-                "delete": [train.ids[j] for j in photos[i][1:]],
-                "images": int(images[i]),
-            }
-            for i in repeated
-        ],
-        "scales": [
-            {"scale": scale, "photos": len(np.unique(found)), "pictures": len(np.unique(picture[found]))}
-            for scale, found in hits.items()
-        ],
-    }
-
-
 def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
     """AMS and UMS averaged over λ > 0, against as many training photos as are held out, if any are."""
     guided = [row["paired" if "paired" in row else "train"]["bands"] for row in rows if row["scale"] > 0]
@@ -270,16 +265,16 @@ def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
 
 def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) -> Json:
     """Held-out photos matched against training photos: how alike two real photos are that nothing copied."""
-    options, split = audit.options.extract, audit.split
+    options, split, bands = audit.options.extract, audit.split, audit.bands()
     train = place_references(pool_photos(audit), in_train.astype(np.int32), local_mesh(), False)
     tables = []
     for start in range(0, len(in_heldout), _PHOTOS):
         rows = in_heldout[start : start + _PHOTOS]
         descriptors = load_array(descriptor_path(audit, "heldout"), rows)
-        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, options.bands[0][1])
+        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, bands[0][1])
         tables.append(pa.table(reference_columns(found, options.top_k)))
     scores = Scores.from_table(pa.concat_tables(tables), "", train.members)
-    return summarize(scores, options.bands) | {"best": np.round(scores.best.astype(np.float64), 4)}
+    return summarize(scores, bands) | {"best": np.round(scores.best.astype(np.float64), 4)}
 
 
 _PHOTOS = 4096  # at once

@@ -5,6 +5,7 @@ odd one.
 """
 
 import dataclasses
+import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -91,11 +92,7 @@ class SteerStage(Stage):
         """The amounts, and the state of the sweep: an extended sweep has other memorized images."""
         options, manifest = audit.options, audit.folder("extract") / MANIFEST
         finished = read_json(manifest)["finished"] if manifest.exists() else None
-        return (
-            amounts(options.steer)
-            | {"bands": options.extract.bands}
-            | {"sweep": amounts(options.extract) | {"extract": finished}}
-        )
+        return amounts(options.steer) | {"sweep": amounts(options.extract) | {"extract": finished}}
 
     def check_model(self, options: "AuditOptions", target: Target) -> None:
         """The window must contain sampler steps, and the network must have the layers."""
@@ -200,7 +197,7 @@ def _measure(
     if len(pictured):
         save_array(folder / PICTURES, np.stack([pictures[weight] for weight in weights]))
     steps = steered_steps(options.steer.window, extract.num_steps)
-    rows = [effect(outcomes[weight], outcomes[0.0], photos[1], threshold, extract.bands) for weight in weights]
+    rows = [effect(outcomes[weight], outcomes[0.0], photos[1], threshold) for weight in weights]
     return {
         "layers": list(direction.vectors),
         "steps": [steps.start, steps.stop - 1],
@@ -209,6 +206,20 @@ def _measure(
 
 
 _SETS = ("train", "heldout")
+
+
+def nearest_by_weight(audit: Audit) -> dict[float, dict[str, Nearest]]:
+    """Best matches with training and with held-out photos of the images at every weight, read from matches.parquet."""
+    table = pq.read_table(io.BytesIO((audit.folder("steer") / "matches.parquet").read_bytes()))
+    photos = {name: np.unique(table[f"{name}_id"].to_numpy(), return_inverse=True)[1] for name in _SETS}
+    weights = table["weight"].to_numpy()
+    return {
+        float(weight): {
+            name: Nearest(table[f"{name}_score"].to_numpy()[weights == weight], photos[name][weights == weight])
+            for name in _SETS
+        }
+        for weight in np.unique(weights)
+    }
 
 
 def _steered(

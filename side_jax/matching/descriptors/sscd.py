@@ -74,7 +74,8 @@ def _abstract(preprocessing: str) -> tuple[Apply, VariableDict]:
     return sscd_apply(net, preprocessing), jax.eval_shape(lambda: net.lazy_init(jax.random.key(0), image))
 
 
-SSCD = Kind("Pizzi et al. 2022, needs its weights", _load, _abstract, OFFICIAL, PREPROCESSING)
+_BANDS = (("low", 0.4, 0.5), ("mid", 0.5, 0.6), ("high", 0.6, 1.0))  # seed 002, section 4.2
+SSCD = Kind("Pizzi et al. 2022, needs its weights", _load, _abstract, OFFICIAL, PREPROCESSING, _BANDS)
 
 
 def torchvision_name(name: str) -> str:

@@ -64,9 +64,11 @@ def _verdict(metrics: Json) -> list[str]:
 
 def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
     train = row["train"]["bands"][band]
+    pictures = f", {interval(train['ums_pictures'])} % different pictures" if "ums_pictures" in train else ""
     text = (
         f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
-        f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos (UMS)."
+        f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
+        f" (UMS){pictures}."
     )
     if "heldout" not in row:
         return [text]

@@ -23,17 +23,16 @@ def _blocks(page: Page) -> Iterator[Block]:
     more = f" The table has the first {_SHOWN} of {len(repeated)}; metrics.json has all." if repeated[_SHOWN:] else ""
     yield Note(
         "A model copies above all what it sees many times: delete the repeats and train again. Photos are one picture"
-        " if their 32×32 gray pixels have a cosine of"
-        f" {page.facts['options']['dataset']['near_duplicate']:g} or more (dataset.near_duplicate), as they are or"
-        f" mirrored. Against held-out photos one photo stands for each picture, on either side.{more}"
+        f" if their 32×32 gray pixels have a cosine of {found['near_duplicate']:.5g} or more (dataset.near_duplicate),"
+        f" as they are or mirrored. Against held-out photos one photo stands for each picture, on either side.{more}"
     )
 
 
 def _verdict(metrics: Json) -> list[str]:
     """How many training photos repeat others, if any do."""
-    if not _repeated(metrics):
+    repeated = (metrics["duplicates"] or {}).get("repeated")
+    if not repeated:
         return []
-    repeated = metrics["duplicates"]["repeated"]
     copies = sum(len(picture["delete"]) for picture in repeated)
     found = sum(picture["images"] > 0 for picture in repeated)
     pictures = "1 picture is" if len(repeated) == 1 else f"{len(repeated)} pictures are"
@@ -45,10 +44,4 @@ def _verdict(metrics: Json) -> list[str]:
     return [sentence]
 
 
-def _repeated(metrics: Json) -> bool:
-    return bool((metrics["duplicates"] or {}).get("repeated"))
-
-
-SECTION = Section(
-    "duplicates", "Repeated pictures", _blocks, needed=lambda page: _repeated(page.metrics), verdict=_verdict
-)
+SECTION = Section("duplicates", "Repeated pictures", _blocks, needed=lambda page: page.repeated, verdict=_verdict)

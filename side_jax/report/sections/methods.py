@@ -37,10 +37,12 @@ def _by_scale(page: Page) -> Table:
         for row in group["scales"]:
             heldout = [interval(row["heldout"]["ams"])] if page.calibrated else []
             asked = interval(row["asked"]) if row["asked"] else ""
-            scores = interval(row["train"]["ams"]), interval(row["train"]["ums"])
+            scores = [interval(row["train"][score]) for score in ("ams", "ums", *(["ums_pictures"] * page.repeated))]
             rows.append([name, f"{row['scale']:g}", *scores, *heldout, asked])
             name = ""
     headings: list[str | Text] = ["method", "λ", Text("AMS", "train"), Text("UMS", "train")]
+    if page.repeated:
+        headings.append(Text("different pictures", "train"))
     if page.calibrated:
         headings.append(Text("AMS, held-out", "heldout"))
     headings.append("nearest photo has the class asked for")

@@ -25,6 +25,8 @@ def _blocks(page: Page) -> Iterator[Block]:
     yield Figure(scale_curves(metrics), f"AMS and UMS of {method_name(metrics['method'])}", page.paired)
     if len(metrics["scales"]) > _SCROLLS:
         yield Note(f"The tables have a row for each of {len(metrics['scales'])} λ, and scroll.")
+    if metrics["measured_bands"]:
+        yield Note(_measured(metrics["measured_bands"], metrics["descriptor"]["name"]))
     for band in metrics["bands"]:
         yield _table(page, band)
     note = (
@@ -37,7 +39,24 @@ def _blocks(page: Page) -> Iterator[Block]:
             " The last row matches the held-out photos themselves against the training photos; the excess is against"
             " equally many of both."
         )
+    if page.repeated:
+        note += " Different pictures: the same with near-duplicates among the training photos as one."
     yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals the jackknife's.")
+
+
+def _measured(measured: Json, descriptor: str) -> str:
+    """Where the bands come from, and what they are worth."""
+    rates = measured["rates"]
+    reached = ", ".join(
+        f"{interval(rates[name])} % score {low:g} or more ({name})" for name, low, _ in measured["bands"]
+    )
+    return (
+        f"No bands are published for the {descriptor} descriptor. These were measured before any image was generated:"
+        f" of {measured['heldout']} held-out photos, one of each picture, {reached} with one of the"
+        f" {measured['train']} training photos. None of them is a copy: that is how often the score is wrong for a real"
+        " photo that the target never saw. Other images may resemble photos more or less; the comparison with the"
+        " held-out photos below speaks of them."
+    )
 
 
 class _Column(NamedTuple):
@@ -52,6 +71,9 @@ def _columns(page: Page, compared: str) -> Iterator[_Column]:
     images = page.metrics["images"]
     if page.calibrated and images["train"] != images["paired"]:
         yield _Column(Text(f"AMS, all {images['train']}", "train"), "train", "ams")
+    if page.repeated:
+        yield _Column(Text(f"UMS, all {images['train']}", "train"), "train", "ums")
+        yield _Column(Text(f"different pictures, all {images['train']}", "train"), "train", "ums_pictures")
     for score, name in _SCORES.items():
         yield _Column(Text(name, "train"), compared, score)
         if page.calibrated and score != "ums_all":

@@ -52,9 +52,8 @@ def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
     """Photos 4, 5 and 9 are one picture, on the training side."""
     groups = np.arange(60)
     groups[[5, 9]] = 4
-    again = dataclasses.replace(
-        audit, workdir=epath.Path(tmp_path) / "again", split=dataclasses.replace(audit.split, groups=groups)
-    )
+    split = dataclasses.replace(audit.split, groups=groups, near_duplicate=0.98)
+    again = dataclasses.replace(audit, workdir=epath.Path(tmp_path) / "again", split=split)
     write_sweep(again, 4)
     metrics = results(again)[1]
     assert metrics["images"] == {"train": 30, "heldout": 30, "paired": 28}
@@ -69,6 +68,13 @@ def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
         best = {r["ids"][0] for r in table if r["scale"] == row["scale"] and r["scores"][0] >= 0.6}
         assert row["photos"] == len(best)
         assert row["pictures"] == len({ids[4] if name in (ids[5], ids[9]) else name for name in best})
+    for row in metrics["scales"]:
+        best = [r["ids"][0] for r in table if r["scale"] == row["scale"] and r["scores"][0] >= 0.6]
+        scores = row["train"]["bands"]["high"]
+        assert scores["ums"]["value"] == len(set(best)) / 40
+        assert scores["ums_pictures"]["value"] == len({ids[4] if i in (ids[5], ids[9]) else i for i in best}) / 40
+        assert "ums_pictures" not in row["paired"]["bands"]["high"]
+    assert "ums_pictures" not in results(audit)[1]["scales"][0]["train"]["bands"]["high"]
     assert "Repeated pictures" in (again.workdir / "report.html").read_text()
 
 

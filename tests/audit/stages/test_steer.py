@@ -68,7 +68,23 @@ def test_report_shows_table_sentences_and_pictures(finished):
     assert page.count('alt="image 5 at α = ') == 3
     assert "not Inception&#39;s" in page
     metrics = json.loads((finished / "metrics.json").read_text())
+    for row in metrics["steer"]["rows"]:
+        assert row.pop("bands").keys() == {"low", "mid", "high"}
     assert metrics["steer"] == facts(finished)
+
+
+def test_other_bands_are_shown_without_steering_again(finished, config, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    table = pq.read_table(finished / "steer" / "matches.parquet")
+    unsteered = np.array(table["train_score"])[np.array(table["weight"]) == 0]
+    other = config.copy_and_resolve_references()
+    other.extract.bands = (("top", 0.999, 1.0),)
+    steps = pipeline.plan(pipeline.prepare(other, tmp_path / "copy"))
+    assert [step.name for step in steps if not step.complete] == ["report"]
+    pipeline.run(other, tmp_path / "copy")
+    rows = json.loads((tmp_path / "copy" / "metrics.json").read_text())["steer"]["rows"]
+    assert [row["bands"].keys() for row in rows] == [{"top"}] * 3
+    assert rows[1]["bands"]["top"]["train"]["ams"]["value"] == (unsteered >= 0.999).mean() > 0
 
 
 def test_interrupted_stage_gives_the_same_results_when_run_again(finished, config, tmp_path):
