@@ -4,11 +4,16 @@ import dataclasses
 import itertools
 
 import numpy as np
+from etils import epath
 
+from side_jax.data import cache
 from side_jax.data.images import ImageSet
-from side_jax.data.load import load_images
+from side_jax.data.load import load_images, location
 from side_jax.data.splitting import Split, near_duplicate_groups, split_images
 from side_jax.runtime.declare import CONTENT, at_least, option
+from side_jax.runtime.distributed import once
+from side_jax.runtime.files import is_local
+from side_jax.runtime.mapped import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +47,40 @@ class DatasetOptions:
             )
 
 
-def load_split(dataset: DatasetOptions) -> Split:
-    """Reads the photos of a config and splits them into training and held-out photos."""
+def load_split(dataset: DatasetOptions, workdir: epath.Path | None = None) -> Split:
+    """Reads the photos of a config and splits them into training and held-out photos.
 
+    Args:
+      dataset: of the config.
+      workdir: if given, the photos are taken from its cache where that holds them, and else get the key for `keep`.
+    """
+    if workdir is None:
+        return _split(dataset)
+    key = _key(dataset)  # before anything is read: what changes meanwhile has another key
+    # `--force_new` is asked for the one workdir, and works in another beside it.
+    folders = [workdir, *sorted(workdir.parent.glob(f"{workdir.name}-*"))]
+    kept = cache.find([folder / cache.FOLDER for folder in folders], key)
+    return kept or dataclasses.replace(_split(dataset), key=key)
+
+
+def keep(split: Split, workdir: epath.Path) -> Split:
+    """The same photos, kept in a workdir. Every process calls it: the primary writes, and all map what it wrote."""
+    folder = workdir / cache.FOLDER
+    once("photos", lambda: cache.write(folder, split))
+    if not split.key or split.folder == str(folder) or not is_local(folder):
+        return split
+    return cache.find([folder], split.key) or split  # its temporary files are given up
+
+
+def _key(dataset: DatasetOptions) -> str:
+    options = dataclasses.asdict(dataset)
+    paths = (dataset.path, dataset.heldout_path) if dataset.heldout_path else (dataset.path,)
+    sources = {location(dataset.name, path, dataset.data_dir) for path in paths}
+    named = {epath.Path(value) for value in options.values() if value and isinstance(value, str)}
+    return cache.cache_key(options, sources | {path for path in named if path.exists()})
+
+
+def _split(dataset: DatasetOptions) -> Split:
     def load(path: str) -> ImageSet:
         return load_images(dataset.name, path, dataset.image_size, dataset.channels, dataset.data_dir)
 
@@ -61,7 +97,7 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
     Near-duplicates in files are refused: their owner can remove them. Those of a TensorFlow data set are skipped and
     listed (CIFAR-10's test split has hundreds of them, Barz and Denzler 2020).
     """
-    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), dataset.near_duplicate)
+    groups = near_duplicate_groups(itertools.chain(rows(images.images), rows(unseen.images)), dataset.near_duplicate)
     known = np.isin(groups[len(images) :], groups[: len(images)])
     overlap = not set(images.ids).isdisjoint(unseen.ids)
     if known.any() and (dataset.name != "tfds" or overlap or known.all()):

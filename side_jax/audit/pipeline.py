@@ -13,7 +13,7 @@ import time
 
 from etils import epath
 
-from side_jax.audit.dataset import load_split
+from side_jax.audit.dataset import keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import provenance, resolved, software
@@ -42,7 +42,7 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     options = AuditOptions.from_config(config)
     root = epath.Path(workdir)
     files.check_workdir(root)
-    audit = Audit(options, root, load_split(options.dataset))
+    audit = Audit(options, root, load_split(options.dataset, root))
     check(audit)
     return audit
 
@@ -196,7 +196,7 @@ def run(config: Config, workdir: epath.PathLike, stages: tuple[str, ...] | None 
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     workdir = side_jax.run(orl.get_config(), folder + "/orl", stages=("target",))
       ...     sorted(path.name for path in workdir.iterdir())
-      ['config.json', 'target']
+      ['config.json', 'photos', 'target']
     """
     return execute(prepare(config, workdir), stages, config)
 
@@ -235,6 +235,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None, config: Config) -> ep
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(config)))
+    split = keep(audit.split, audit.workdir)
+    planned = [dataclasses.replace(step, audit=dataclasses.replace(step.audit, split=split)) for step in planned]
     try:
         for step in planned:
             if step.complete:

@@ -1,17 +1,21 @@
 """`ImageSet`, and the decoding of images."""
 
 import dataclasses
-import functools
 import hashlib
 import io
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from side_jax.runtime.mapped import blocks, take, temporary
+from side_jax.runtime.threads import in_threads
+
 Class = TypeVar("Class")
 Skipped = tuple[tuple[str, str], ...]  # (id, reason)
+Record = tuple[str, Callable[[], tuple[bytes, Class]]]  # id, and what reads the encoded image and its class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +23,13 @@ class ImageSet:
     """Images with what identifies them.
 
     Attributes:
-      images: uint8 [N, H, W, C], C = 1 or 3.
+      images: uint8 [N, H, W, C], C = 1 or 3; in memory, or mapped from a file and read-only.
       labels: int32 [N]; −1 throughout if the source has no classes.
       ids: N stable names, unique: the path below the data set's root, the key in an npz, or NAME/VERSION/SPLIT#INDEX of
         TensorFlow Datasets.
       label_names: name of label k at position k.
       skipped: every image that could not be read.
+      hashes: N content hashes (`content_hash`) of the pixels in `images`; computed if they are not given.
     """
 
     images: np.ndarray
@@ -32,9 +37,12 @@ class ImageSet:
     ids: tuple[str, ...]
     label_names: tuple[str, ...] = ()
     skipped: Skipped = ()
+    hashes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        counts = {len(self.images), len(self.labels), len(self.ids)}
+        if not self.hashes:
+            object.__setattr__(self, "hashes", content_hashes(self.images))
+        counts = {len(self.images), len(self.labels), len(self.ids), len(self.hashes)}
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or len(counts) != 1:
             raise ValueError(
                 f"ImageSet: images must be uint8 [N, H, W, C] with N labels and ids, got {self.images.dtype}"
@@ -48,13 +56,14 @@ class ImageSet:
 
     def __getitem__(self, index: np.ndarray) -> "ImageSet":
         """The subset at integer positions `index`, in that order."""
-        ids = tuple(self.ids[i] for i in index)
-        return ImageSet(self.images[index], self.labels[index], ids, self.label_names)
+        ids, hashes = (tuple(names[i] for i in index) for names in (self.ids, self.hashes))
+        return ImageSet(take(self.images, index), self.labels[index], ids, self.label_names, hashes=hashes)
 
-    @functools.cached_property
-    def hashes(self) -> tuple[str, ...]:
-        """N content hashes (`content_hash`) of the pixels in `images`."""
-        return tuple(content_hash(image) for image in self.images)
+
+def content_hashes(images: np.ndarray) -> tuple[str, ...]:
+    """`content_hash` of each image of an array."""
+    hashed = in_threads(lambda block: [content_hash(image) for image in block], blocks(images))
+    return tuple(itertools.chain.from_iterable(hashed))
 
 
 def content_hash(image: np.ndarray) -> str:
@@ -65,35 +74,44 @@ def content_hash(image: np.ndarray) -> str:
 
 
 def decode_all(
-    records: Iterable[tuple[str, Callable[[], tuple[bytes, Class]]]], count: int, image_size: int, channels: int
+    records: Iterable[Record[Class]], image_size: int, channels: int
 ) -> tuple[np.ndarray, tuple[str, ...], list[Class], Skipped]:
-    """Decodes images one at a time into one array; those that cannot be read or decoded, and later frames, are skipped.
+    """Decodes images in threads, to a temporary file. What cannot be read or decoded, and later frames, are skipped.
 
     Args:
       records: id, and a function that reads the encoded image and its class.
-      count: number of records.
       image_size: pixels a side.
       channels: 1 or 3.
 
     Returns:
       uint8 [N, image_size, image_size, channels]; the ids and classes of these N; (id, reason) of those skipped.
     """
-    images = np.empty((count, image_size, image_size, channels), np.uint8)
     ids: list[str] = []
     classes: list[Class] = []
     skipped = []
-    for name, read in records:
+
+    def attempt(record: Record[Class]) -> tuple[str, tuple[np.ndarray, Class, int] | str]:
+        name, read = record
         try:
             data, label = read()
-            images[len(ids)] = decode(data, image_size, channels)
+            return name, (decode(data, image_size, channels), label, _frames(data))
         except Exception as error:  # a corrupt file: PIL's decoders raise many kinds
-            skipped.append((name, f"{type(error).__name__}: {error}"))
-            continue
-        ids.append(name)
-        classes.append(label)
-        if frames := _frames(data) - 1:
-            skipped.append((name, f"{frames} of its {frames + 1} frames: the first alone is read"))
-    return images[: len(ids)], tuple(ids), classes, tuple(skipped)
+            return name, f"{type(error).__name__}: {error}"
+
+    def kept() -> Iterator[np.ndarray]:
+        for name, outcome in in_threads(attempt, records):
+            if isinstance(outcome, str):
+                skipped.append((name, outcome))
+                continue
+            image, label, frames = outcome
+            ids.append(name)
+            classes.append(label)
+            if frames > 1:
+                skipped.append((name, f"{frames - 1} of its {frames} frames: the first alone is read"))
+            yield image
+
+    images = temporary(kept(), (image_size, image_size, channels))
+    return images, tuple(ids), classes, tuple(skipped)
 
 
 def check_image(file: IO[bytes]) -> Image.Image:

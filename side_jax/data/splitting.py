@@ -9,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from side_jax.data.images import ImageSet, Skipped
+from side_jax.runtime.mapped import rows
 
 _THUMBNAIL = 32  # near-duplicates are searched at 32x32 gray, whatever the image size
 _FLAT = 1  # gray level; an image whose pixels deviate less has one colour
@@ -26,6 +27,8 @@ class Split:
       groups: near-duplicate group of each training and then of each held-out photo, int [M + H]; each group is on one
         side. None if they were not searched, as nothing is held out.
       separate: True if the held-out photos come from a folder of their own.
+      key: names what the photos were read from, and how; "" if they are not to be kept.
+      folder: the cache that they were read from (`side_jax.data.cache`); "" if they were decoded.
     """
 
     train: ImageSet
@@ -33,6 +36,8 @@ class Split:
     skipped: Skipped = ()
     groups: np.ndarray | None = None
     separate: bool = False
+    key: str = ""
+    folder: str = ""
 
     def representatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions of one photo of each near-duplicate group, the first: of training and of held-out photos."""
@@ -71,10 +76,10 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
         raise ValueError(f"dataset.heldout_fraction must be in [0, 1), got {heldout_fraction}")
     if not 0 < near_duplicate <= 1:
         raise ValueError(f"dataset.near_duplicate must be in (0, 1], got {near_duplicate}")
-    if heldout_fraction == 0:  # no copy of the pool, which is most of the memory
+    if heldout_fraction == 0:
         return Split(dataclasses.replace(images, skipped=()), images[np.zeros(0, int)], images.skipped)
     held = np.zeros(len(images), bool)
-    groups = near_duplicate_groups(images.images, near_duplicate)
+    groups = near_duplicate_groups(rows(images.images), near_duplicate)
     rng = np.random.default_rng(seed)
     owed = 0.0  # images that rounding left over in the classes before
     for label in np.unique(images.labels):
