@@ -2,13 +2,12 @@
 
     python -m benchmarks.start_up --photos=25000
 
-Makes JPEG photos, then prepares an audit of them as `side_jax.run` does (photos, split, near-duplicates, hashes, checks)
-in a process of its own for every row. "as before" is the start without this cache, in memory and in one thread, from a
-checkout of another version of side_jax, if `--before` names one.
+Makes JPEG photos at 128×128, and reads them as an audit does when it starts: pixels, split, near-duplicates, hashes
+and their cache. Every line is a process of its own. Memory is the growth of its peak; the part that is no file's cannot
+be had back by the system.
 """
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -18,10 +17,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from etils import epath
 from PIL import Image
 
+from side_jax.audit.dataset import DatasetOptions, keep, load_split
+from side_jax.data.images import ImageSet, decode
+from side_jax.data.splitting import Split, split_images
+
 _SIDE = 128
-_KINDS = ("without a workdir", "first start", "second start")
 _EVERY_SECONDS = 0.01  # between two looks at the memory
 
 
@@ -35,38 +38,42 @@ def make_photos(folder: Path, count: int) -> None:
 
 
 class Memory:
-    """Peak of the memory that no file backs, MiB, looked at all the time: pages of files can be had again."""
+    """Growth, in MiB, of the peak of this process's memory that no file backs. Linux only."""
 
     def __init__(self) -> None:
         self.peak = 0.0
+        self._before = self._now()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while True:
-            status = Path("/proc/self/status").read_text()
-            (kib,) = (line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))
-            self.peak = max(self.peak, int(kib) / 1024)
+            self.peak = max(self.peak, self._now() - self._before)
             time.sleep(_EVERY_SECONDS)
 
+    @staticmethod
+    def _now() -> float:
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) / 1024
 
-def start(photos: str, workdir: str) -> None:
-    """One start, and a line of what it took."""
-    from configs import smoke
-    from side_jax.audit import dataset, pipeline
 
-    config = smoke.get_config()
-    config.dataset.update({"name": "image_folder", "path": photos, "image_size": _SIDE, "channels": 3})
+def uncached(photos: epath.Path) -> Split:
+    """One photo after the other, all in memory, and copied for the split: how every start was before the cache."""
+    files = sorted(photos.glob("*/*.jpg"))
+    images = np.stack([decode(file.read_bytes(), _SIDE, 3) for file in files])
+    labels = np.array([int(file.parent.name) for file in files], np.int32)
+    return split_images(ImageSet(images, labels, tuple(file.name for file in files)), 0.5, 0.98, 0)
+
+
+def start(way: str, photos: epath.Path, workdir: epath.Path) -> None:
+    """One start in this process, and a line of what it took."""
+    dataset = DatasetOptions(path=str(photos), image_size=_SIDE)
     memory, before, started = Memory(), _peak(), time.perf_counter()
-    audit = pipeline.prepare(config, workdir)
-    hashes = len({*audit.split.train.hashes, *audit.split.heldout.hashes})
-    prepared = time.perf_counter() - started
-    if hasattr(dataset, "keep"):
-        dataset.keep(audit.split, audit.workdir)
-    kept = time.perf_counter() - started - prepared
+    split = uncached(photos) if way == "uncached" else keep(load_split(dataset, workdir), workdir)
+    seconds, peak, count = time.perf_counter() - started, _peak() - before, len(split.train) + len(split.heldout)
     print(
-        f"{prepared:7.1f} s + {kept:5.1f} s to keep   peak {_peak():6.0f} MiB ({before:.0f} before), {memory.peak:.0f}"
-        f" of them no file's   {len(audit.split.train)} + {len(audit.split.heldout)} photos, {hashes} hashes"
+        f"{way:<9}{count:>7,} photos {seconds:>7.1f} s   {peak:>5.0f} MiB, of which {memory.peak:>5.0f} are no file's"
     )
+    print(f"SECONDS {seconds}")
 
 
 def _peak() -> float:
@@ -77,12 +84,28 @@ def main() -> int:
     """0, or what a failed process exits with."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--photos", type=int, default=25_000)
-    parser.add_argument("--before", help="a checkout of another version, to be started too")
-    parser.add_argument("--start", nargs=2, metavar=("PHOTOS", "WORKDIR"), help="one start only")
+    parser.add_argument("--start", nargs=3, metavar=("WAY", "PHOTOS", "WORKDIR"), help="one start only")
     arguments = parser.parse_args()
     if arguments.start:
-        start(*arguments.start)
+        way, *places = arguments.start
+        start(way, *map(epath.Path, places))
         return 0
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        photos, workdir = Path(folder) / "photos", Path(folder) / "audit"
+        make_photos(photos, arguments.photos)
+        for way in ("uncached", "first", "second"):
+            command = [sys.executable, "-m", "benchmarks.start_up", "--start", way, str(photos), str(workdir)]
+            run = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
+            if run.returncode:
+                return run.returncode
+            line, _, last = run.stdout.strip().rpartition("\n")
+            seconds[way] = float(last.split()[1])
+            print(line, flush=True)
+    print(
+        f"the second start takes 1/{seconds['uncached'] / seconds['second']:.0f} of the uncached, "
+        f"1/{seconds['first'] / seconds['second']:.0f} of the first"
+    )
     return 0
 
 

@@ -8,7 +8,8 @@ as one array, which takes no time, no copy and no memory, and all that reads Num
 same files; a process copies them to a temporary file, which it maps.
 
 A cache is used only for the key that it was made for, and after the hash of every image was computed again from the
-file: so it never gives another picture than decoding would. Its JSON is written last.
+file: so it never gives another picture than decoding would. Its JSON is written last. Nothing is written before the run
+begins: until then decoded photos lie in temporary files without a name, which no kill leaves behind.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ import os
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -61,10 +63,14 @@ def _listing(place: epath.Path) -> Iterator[tuple[str, int, float]]:
 
 def _local_listing(path: str, entered: set[str]) -> Iterator[tuple[str, int, int]]:
     """As `files_below`, ten times as fast and to the nanosecond."""
-    if not os.path.isdir(path):
-        stat = os.stat(path) if os.path.exists(path) else None  # a link may lead nowhere
-        yield path, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0
-    elif (real := os.path.realpath(path)) not in entered:
+    try:
+        stat = os.stat(path)
+    except OSError:  # a link that leads nowhere
+        yield path, 0, 0
+        return
+    if not S_ISDIR(stat.st_mode):
+        yield path, stat.st_size, stat.st_mtime_ns
+    elif (real := os.path.realpath(path)) not in entered:  # a link may lead upwards
         entered.add(real)
         for name in sorted(os.listdir(path)):
             yield from _local_listing(f"{path}/{name}", entered)

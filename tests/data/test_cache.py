@@ -124,6 +124,18 @@ def test_every_option_counts(audit, field):
     assert dataset._key(changed) != dataset._key(options) == dataset._key(dataclasses.replace(options))
 
 
+def test_links_count_by_what_they_lead_to(audit, tmp_path):
+    """One leads upwards, one nowhere."""
+    options, folder, linked = audit[0], epath.Path(audit[0].path), tmp_path / "linked.bmp"
+    photo(linked, 20)
+    for name, to in (("a/up", folder), ("a/nowhere", tmp_path / "gone"), ("a/11.bmp", linked)):
+        (folder / name).symlink_to(to)
+    before = dataset._key(options)
+    assert dataset._key(options) == before
+    photo(linked, 21)
+    assert dataset._key(options) != before
+
+
 def test_file_that_an_option_names_counts(audit, tmp_path):
     """Whatever the option: a list of labels, for instance."""
     labels = tmp_path / "labels.csv"
