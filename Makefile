@@ -46,6 +46,7 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.detector
 	$(BIN)/python -m benchmarks.exact_guide
 	$(BIN)/python -m benchmarks.report_scale
+	$(BIN)/python -m benchmarks.start_up
 
 docs: .venv/installed-dev
 	$(BIN)/python -m docs.theory

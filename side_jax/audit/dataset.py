@@ -6,13 +6,18 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from etils import epath
 
+from side_jax.data import cache
 from side_jax.data.classes import ORDERS, check_order, labelled, numbered, read_table, renumbered
 from side_jax.data.images import ImageSet
-from side_jax.data.load import load_images
+from side_jax.data.load import load_images, location
 from side_jax.data.preparation import BACKGROUNDS, FILTERS, ORIENTATIONS, RECIPES, RESIZES, Recipe
 from side_jax.data.splitting import Split, near_duplicate_cosine, near_duplicate_groups, split_images
 from side_jax.runtime.declare import CONTENT, at_least, named_in, option
+from side_jax.runtime.distributed import once
+from side_jax.runtime.files import is_local
+from side_jax.runtime.mapped import rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +140,41 @@ class TrainedOn(ValueError):
         return len(self.pairs) <= _NAMED
 
 
-def load_split(dataset: DatasetOptions) -> Split:
-    """Reads the photos of a config and splits them into training and held-out photos."""
+def load_split(dataset: DatasetOptions, workdir: epath.Path | None = None) -> Split:
+    """Reads the photos of a config and splits them into training and held-out photos.
+
+    Args:
+      dataset: of the config.
+      workdir: if given, the photos are taken from its cache where that holds them, and else get the key for `keep`.
+    """
+    if workdir is None:
+        return _split(dataset)
+    key = _key(dataset)  # before anything is read: what changes meanwhile has another key
+    # `--force_new` is asked for the one workdir, and works in another beside it.
+    folders = [workdir, *sorted(workdir.parent.glob(f"{workdir.name}-*"))]
+    kept = cache.find([folder / cache.FOLDER for folder in folders], key)
+    return kept or dataclasses.replace(_split(dataset), key=key)
+
+
+def keep(split: Split, workdir: epath.Path) -> Split:
+    """The same photos, kept in a workdir. Every process calls it: the primary writes, and all map what it wrote."""
+    folder = workdir / cache.FOLDER
+    once("photos", lambda: cache.write(folder, split))
+    if not split.key or split.folder == str(folder) or not is_local(folder):
+        return split
+    return cache.find([folder], split.key) or split  # its temporary files are given up
+
+
+def _key(dataset: DatasetOptions) -> str:
+    options = dataclasses.asdict(dataset)
+    paths = (dataset.path, dataset.heldout_path) if dataset.heldout_path else (dataset.path,)
+    sources = {location(dataset.name, path, dataset.data_dir) for path in paths}
+    texts = [value for value in options.values() if value and isinstance(value, str)]
+    named = {epath.Path(part) for text in texts for part in (text, text.rpartition(":")[0]) if part}
+    return cache.cache_key(options, sources | {path for path in named if path.exists()})
+
+
+def _split(dataset: DatasetOptions) -> Split:
     recipe, order = dataset.recipe(), dataset.class_order
     table = read_table(dataset.labels) if dataset.labels else None
 
@@ -162,7 +200,7 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
     listed (CIFAR-10's test split has hundreds of them, Barz and Denzler 2020).
     """
     cosine = dataset.near_duplicate or near_duplicate_cosine(images.images)
-    groups = near_duplicate_groups(itertools.chain(images.images, unseen.images), cosine)
+    groups = near_duplicate_groups(itertools.chain(rows(images.images), rows(unseen.images)), cosine)
     known = np.isin(groups[len(images) :], groups[: len(images)])
     overlap = not set(images.ids).isdisjoint(unseen.ids)
     if known.any() and (dataset.name != "tfds" or overlap or known.all()):

@@ -15,7 +15,7 @@ import time
 
 from etils import epath
 
-from side_jax.audit.dataset import TrainedOn, load_split
+from side_jax.audit.dataset import TrainedOn, keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import provenance, software
@@ -46,7 +46,7 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     files.check_workdir(root)
     _check_apart(options, root)
     try:
-        split = load_split(options.dataset)
+        split = load_split(options.dataset, root)
     except TrainedOn as error:
         if error.named:
             raise
@@ -236,7 +236,7 @@ def run(config: Config, workdir: epath.PathLike, stages: tuple[str, ...] | None 
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     workdir = side_jax.run(orl.get_config(), folder + "/orl", stages=("target",))
       ...     sorted(path.name for path in workdir.iterdir())
-      ['config.json', 'target']
+      ['config.json', 'photos', 'target']
     """
     return execute(prepare(config, workdir), stages)
 
@@ -282,6 +282,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))
     for trait, count in audit.split.traits.items():
         _log.info("dataset.prepare=%s: %d photos are %s", audit.options.dataset.prepare, count, trait)
+    split = keep(audit.split, audit.workdir)
+    planned = [dataclasses.replace(step, audit=dataclasses.replace(step.audit, split=split)) for step in planned]
     try:
         for step in planned:
             if step.complete:

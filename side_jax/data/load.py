@@ -53,20 +53,32 @@ def load_images(
     if image_size < 1:
         raise ValueError(f"dataset.image_size must be at least 1, got {image_size}")
     recipe = recipe_named(recipe)
+    if name == "tfds" and path:
+        from side_jax.data.tfds_images import load_tfds
+
+        return load_tfds(path, image_size, channels, data_dir, recipe)
+    root = location(name, path)
+    if name == "npz":
+        return _load_npz(root, image_size, channels)
+    return _load_folder(root, image_size, channels, recipe, suffix=".pgm" if name == "orl" else "")
+
+
+def location(name: str, path: str | None, data_dir: str = "") -> epath.Path:
+    """The folder or file that `load_images` reads a data set from. Raises `ValueError` if there is none."""
     if name == "orl":
-        return _load_folder(_orl_folder(), image_size, channels, recipe, suffix=".pgm")
+        return _orl_folder()
     if name not in SOURCES:
         raise ValueError(f"dataset.name must be one of {', '.join(SOURCES)}, got {name!r}")
     if not path:
         raise ValueError(f"dataset.path is empty; dataset.name={name!r} needs one")
     if name == "tfds":
-        from side_jax.data.tfds_images import load_tfds
+        from side_jax.data.tfds_images import prepared_folder
 
-        return load_tfds(path, image_size, channels, data_dir, recipe)
+        return prepared_folder(path, data_dir)
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"dataset.path {path!r} does not exist")
-    return _load_npz(root, image_size, channels) if name == "npz" else _load_folder(root, image_size, channels, recipe)
+    return root
 
 
 def _orl_folder() -> epath.Path:
@@ -85,9 +97,9 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recip
     """
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
-    files = sorted(_files(root, suffix, set()), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
+    files = sorted(files_below(root, suffix), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
     records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
-    images, ids, classes, skipped, traits = decode_all(records, len(files), image_size, channels, recipe)
+    images, ids, classes, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
@@ -101,12 +113,12 @@ def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
     return file.read_bytes(), "" if file.parent == root else file.parent.name
 
 
-def _files(root: epath.Path, suffix: str, entered: set[str]) -> Iterable[epath.Path]:
+def files_below(root: epath.Path, suffix: str = "", entered: set[str] | None = None) -> Iterable[epath.Path]:
     """Files at any depth whose names end in `suffix`, hidden ones left out.
 
-    A folder that several links lead to is entered once: a link may lead upwards.
+    A folder that several links lead to is entered once: a link may lead upwards. `entered` is for the recursion.
     """
-    real = os.path.realpath(root)
+    real, entered = os.path.realpath(root), set() if entered is None else entered
     if real in entered:
         return
     entered.add(real)
@@ -114,7 +126,7 @@ def _files(root: epath.Path, suffix: str, entered: set[str]) -> Iterable[epath.P
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _files(entry, suffix, entered)
+            yield from files_below(entry, suffix, entered)
         elif entry.name.endswith(suffix):
             yield entry
 

@@ -9,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from side_jax.data.images import ImageSet, Skipped
+from side_jax.runtime.mapped import rows
 
 _THUMBNAIL = 32  # near-duplicates are searched at 32x32 gray, whatever the image size
 _FLAT = 1  # gray level; an image whose pixels deviate less has one colour
@@ -32,6 +33,8 @@ class Split:
         side. None if they were not searched, as nothing is held out.
       near_duplicate: the cosine from which two photos were near-duplicates; None if they were not searched.
       separate: True if the held-out photos come from a folder of their own.
+      key: names what the photos were read from, and how; "" if they are not to be kept.
+      folder: the cache that they were read from (`side_jax.data.cache`); "" if they were decoded.
     """
 
     train: ImageSet
@@ -41,6 +44,8 @@ class Split:
     near_duplicate: float | None = None
     separate: bool = False
     traits: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    key: str = ""
+    folder: str = ""
 
     def representatives(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions of one photo of each near-duplicate group, the first: of training and of held-out photos."""
@@ -87,11 +92,11 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
         raise ValueError(f"dataset.heldout_fraction must be in [0, 1), got {heldout_fraction}")
     if not 0 <= near_duplicate <= 1:
         raise ValueError(f"dataset.near_duplicate must be in (0, 1], or 0 for the pool's own, got {near_duplicate}")
-    if heldout_fraction == 0:  # no copy of the pool, which is most of the memory
+    if heldout_fraction == 0:
         return Split(dataclasses.replace(images, skipped=()), images[np.zeros(0, int)], images.skipped)
     held = np.zeros(len(images), bool)
     cosine = near_duplicate or near_duplicate_cosine(images.images)
-    groups = near_duplicate_groups(images.images, cosine)
+    groups = near_duplicate_groups(rows(images.images), cosine)
     rng = np.random.default_rng(seed)
     owed = 0.0  # images that rounding left over in the classes before
     for label in np.unique(images.labels):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 
 from side_jax.data.images import ImageSet, decode_all
 from side_jax.data.preparation import Recipe
@@ -35,20 +36,29 @@ def load_tfds(path: str, image_size: int, channels: int, data_dir: str, recipe: 
       ValueError: in one line, if TFDS does not know the data set, version or split, it is not prepared, it has no
         images, or its files cannot be read.
     """
-    matched = _PATH.fullmatch(path)
-    if not matched:
-        raise ValueError(f"dataset.path {path!r} is not NAME[/CONFIG][:VERSION]@SPLIT, such as cifar10@train[:1000]")
-    builder, split = _builder(path, matched["name"], data_dir), matched["split"]
+    builder, split = _builder_and_split(path, data_dir)
     names = _class_names(path, builder)
     ids = _ids(path, builder, split)
     records = (
         (name, partial(_encoded, example, bool(names)))
         for name, example in zip(ids, _examples(path, builder, split), strict=True)
     )
-    images, kept, labels, skipped, traits = decode_all(records, len(ids), image_size, channels, recipe)
+    images, kept, labels, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not kept:
         raise ValueError(f"dataset.path {path!r}: none of its {len(ids)} images can be decoded, {skipped[0][1]}")
     return ImageSet(images, np.array(labels, np.int32), kept, names, skipped, traits)
+
+
+def prepared_folder(path: str, data_dir: str = "") -> epath.Path:
+    """The folder of the files that `load_tfds` reads. Raises `ValueError` as that."""
+    return epath.Path(_builder_and_split(path, data_dir)[0].data_dir)
+
+
+def _builder_and_split(path: str, data_dir: str) -> tuple[tfds.core.DatasetBuilder, str]:
+    matched = _PATH.fullmatch(path)
+    if not matched:
+        raise ValueError(f"dataset.path {path!r} is not NAME[/CONFIG][:VERSION]@SPLIT, such as cifar10@train[:1000]")
+    return _builder(path, matched["name"], data_dir), matched["split"]
 
 
 def _builder(path: str, name: str, data_dir: str) -> tfds.core.DatasetBuilder:

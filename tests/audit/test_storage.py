@@ -8,8 +8,10 @@ import pytest
 from etils import epath
 
 import side_jax
-from side_jax.audit import pipeline
+from side_jax.audit import dataset, pipeline
+from side_jax.audit.dataset import DatasetOptions, keep, load_split
 from side_jax.audit.lock import LOCK
+from side_jax.data import cache
 from side_jax.matching import parts
 from side_jax.matching.descriptor import DescriptorFacts
 from side_jax.runtime import files
@@ -57,6 +59,24 @@ def test_array_is_read_back_and_replaced(folder):
     assert {path.name for path in (folder / "x.zarr").iterdir()} == {".zarray", "0.0"}
     save_array(folder / "none.zarr", np.zeros((0, 3), np.float32))
     assert load_array(folder / "none.zarr").shape == (0, 3)
+
+
+def test_photos_are_kept_and_read_back(folder, monkeypatch):
+    """In a bucket, a later start copies them to a temporary file instead of decoding them."""
+    options, workdir = DatasetOptions(name="orl", image_size=16, channels=1), folder / "audit"
+    decoded = load_split(options, workdir)
+    kept = keep(decoded, workdir)
+    assert kept.folder == ("" if str(folder).startswith("gs://") else str(workdir / "photos"))
+    monkeypatch.delattr(dataset, "load_images")
+    again = load_split(options, workdir)
+    assert again.folder == str(workdir / "photos")
+    for one, other in ((again.train, decoded.train), (again.heldout, decoded.heldout)):
+        np.testing.assert_array_equal(one.images, other.images)
+        assert (one.ids, one.hashes) == (other.ids, other.hashes)
+    whole = (workdir / "photos" / "heldout.npy").read_bytes()
+    for damaged in (whole[:-256], whole[:-300], b"", whole[:-1] + b"\0"):
+        (workdir / "photos" / "heldout.npy").write_bytes(damaged)
+        assert cache.find([workdir / "photos"], again.key) is None
 
 
 def test_array_without_its_end_is_absent(folder):

@@ -27,14 +27,15 @@ def bytes_written(setting: Setting) -> dict[str, int]:
     options, pixels = setting.options, math.prod(setting.shape)
     rows = list(options.rows().values())
     guided = [row for row in rows if row.classifier.guide != "none" and max(row.extract.scales) > 0]
-    written = {}
+    photos = setting.num_train * (1 + setting.has_heldout)
+    written = {"photos": photos * pixels}
     if options.target.source == "train":
         written["target"] = _training({"params": setting.target.params}, options.target.train)
     if any(row.labels.source not in ("dataset", "heldout") for row in guided):
         written["synthetic images"] = options.synthesize.num_images * pixels
     written["labels and teacher"] = sum(_label_bytes(setting, row) for row in guided)
     written["guide"] = sum(_guide_bytes(setting, row) for row in guided)
-    written["descriptors of real images"] = setting.num_train * (1 + setting.has_heldout) * setting.dimensions * 4
+    written["descriptors of real images"] = photos * setting.dimensions * 4
     generated = sum(len(row.extract.scales) for row in rows) * options.extract.num_images
     written["match tables"] = int(generated * _row_bytes(options.extract.top_k, setting.has_heldout))
     if options.extract.save_images != "none":  # an upper bound: "matched" keeps fewer

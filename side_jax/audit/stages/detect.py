@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from side_jax.inside.spikiness import MEASURES, Forward, Spikiness, measure_spik
 from side_jax.matching.pool import REFERENCES
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, at_least, decided, each_of, option, require
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, read_json, write_bytes
+from side_jax.runtime.mapped import blocks, temporary
 from side_jax.runtime.sharding import stage_key
 from side_jax.targets.activations import check_layers, decoder_layers
 from side_jax.targets.target import Target
@@ -222,8 +224,11 @@ def _photos(audit: Audit, target: Target, layers: tuple[str, ...], batch_size: i
     in_train, in_heldout = paired_positions(audit)
     if not len(in_heldout):
         return {"too_few": "no photos were held out", "positives": 0, "negatives": 0, "rows": []}, None
-    images = np.concatenate([split.train.images[in_train], split.heldout.images[in_heldout]])
-    given = np.concatenate([split.train.labels[in_train], split.heldout.labels[in_heldout]])
+    paired = split.train[in_train], split.heldout[in_heldout]
+    images = temporary(
+        itertools.chain.from_iterable(blocks(some.images) for some in paired), split.train.images.shape[1:]
+    )
+    given = np.concatenate([some.labels for some in paired])
     indices, key = np.arange(len(images)), stage_key(seed, "photos")
     classes, source = _photo_classes(target, given, key, indices)
     indexed = IndexedImages(images, indices, classes)

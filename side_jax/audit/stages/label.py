@@ -249,10 +249,8 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]
     variables: VariableDict = net.lazy_init(key, jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32))
     if pretrained:
         variables = start_from_pretrained(variables, load_resnet(arch, pretrained))
-    labelled = np.flatnonzero(images.labels >= 0)
-    batches = epoch_batches(
-        {"image": images.images[labelled], "label": images.labels[labelled]}, train.batch_size, options.seed
-    )
+    labelled = images[np.flatnonzero(images.labels >= 0)]
+    batches = epoch_batches({"image": labelled.images, "label": labelled.labels}, train.batch_size, options.seed)
     loss = Loss(teacher_loss(net, train.flip), key)
     state, _ = fit(init_state(variables, train), loss, batches, train, folder, "teacher")
     variables = trained_variables(state, train)

@@ -19,6 +19,7 @@ def setting():
 
 def test_bytes_by_hand(setting):
     written = bytes_written(setting)
+    assert written["photos"] == 2 * 100 * 16 * 16
     assert written["synthetic images"] == 16 * 16 * 16
     assert written["generated images"] == 2 * 12 * 16 * 16
     assert written["descriptors of real images"] == 2 * 100 * 256 * 4
