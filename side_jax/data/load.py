@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
@@ -77,7 +78,8 @@ def location(name: str, path: str | None, data_dir: str = "") -> epath.Path:
         return prepared_folder(path, data_dir)
     root = epath.Path(path)
     if not root.exists():
-        raise ValueError(f"dataset.path {path!r} does not exist")
+        home = f"; write {os.path.expanduser(path)}, as ~ is a word of the shell" if path.startswith("~") else ""
+        raise ValueError(f"dataset.path {path!r} does not exist{home}")
     return root
 
 
@@ -98,7 +100,7 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recip
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
     files = sorted(files_below(root, suffix), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
-    records = ((file.relative_to(root).as_posix(), partial(_read_file, file, root)) for file in files)
+    records = ((_id(file, root), partial(_read_file, file, root)) for file in files)
     images, ids, classes, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
@@ -107,10 +109,19 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recip
     return classified(ImageSet(images, np.full(len(ids), -1, np.int32), ids, (), skipped, traits), classes)
 
 
+def _id(file: epath.Path, root: epath.Path) -> str:
+    r"""Its path below the root. Bytes of a name that are no UTF-8, which no table can hold, are written as \xe9."""
+    return _utf8(file.relative_to(root).as_posix())
+
+
+def _utf8(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _read_file(file: epath.Path, root: epath.Path) -> tuple[bytes, str]:
     with file.open("rb") as opened:
         check_image(opened)  # from its first bytes: an archive of many GB is not read for this
-    return file.read_bytes(), "" if file.parent == root else file.parent.name
+    return file.read_bytes(), "" if file.parent == root else _utf8(file.parent.name)
 
 
 def files_below(root: epath.Path, suffix: str = "", entered: set[str] | None = None) -> Iterable[epath.Path]:
@@ -134,8 +145,10 @@ def files_below(root: epath.Path, suffix: str = "", entered: set[str] | None = N
 def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
     """`images` uint8 [N, H, W, C] or [N, H, W]; optional `labels` int [N] and `ids` [N] of strings."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            data = {key: arrays[key] for key in arrays.files}
+        arrays = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise ValueError("it is one array; write it with np.savez(path, images=array)")
+        data = {key: arrays[key] for key in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"dataset.path {str(path)!r} is not a readable npz file: {error}") from error
     if "images" not in data:
@@ -156,5 +169,8 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
             f" of the {count} images"
         )
     ids = tuple(str(i) for i in data["ids"]) if "ids" in data else tuple(f"{i:08d}" for i in range(count))
+    repeated = next((name for name, times in Counter(ids).items() if times > 1), None)
+    if repeated is not None:
+        raise ValueError(f"dataset.path {str(path)!r}: 'ids' has {repeated!r} twice; they must differ")
     names = tuple(str(k) for k in range(int(labels.max()) + 1))
     return ImageSet(images, labels.astype(np.int32), ids, names)

@@ -1,6 +1,8 @@
 import io
+import os
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -135,6 +137,7 @@ def test_pickled_npz_is_refused(tmp_path):
         (("cifar", "", 8, 1), "dataset.name must be one of orl, image_folder, npz, tfds, got 'cifar'"),
         (("image_folder", "", 8, 1), "dataset.path is empty"),
         (("image_folder", "nowhere", 8, 1), "dataset.path 'nowhere' does not exist"),
+        (("image_folder", "~/nowhere", 8, 1), "dataset.path '~/nowhere' does not exist; write /.*/nowhere, as ~ is a"),
         (("orl", "", 8, 2), "dataset.channels must be 1 or 3, got 2"),
         (("orl", "", 0, 1), "dataset.image_size must be at least 1, got 0"),
     ],
@@ -172,6 +175,25 @@ def test_later_frames_are_listed(tmp_path):
     assert images.ids == ("a.gif", "b.tif") and images.images.max() == 0
     assert [name for name, reason in images.skipped] == ["a.gif", "b.tif"]
     assert images.skipped[0][1] == "2 of its 3 frames: the first alone is read"
+
+
+def test_name_that_is_no_utf8_has_an_id_that_a_table_can_hold(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    Image.fromarray(image).save(tmp_path / "plain.png")
+    (tmp_path / "plain.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    photos = load_images("image_folder", str(tmp_path), 8, 1)
+    assert photos.ids == ("caf\\xe9.png",)
+    pa.array(photos.ids)
+
+
+def test_npy_and_repeated_ids_are_named(tmp_path):
+    images = np.zeros((2, 8, 8), np.uint8)
+    np.save(tmp_path / "set.npy", images)
+    with pytest.raises(ValueError, match=r"set.npy' is not a readable npz file: it is one array; write it with np.sav"):
+        load_images("npz", str(tmp_path / "set.npy"), 8, 1)
+    np.savez(tmp_path / "set.npz", images=images, ids=["a", "a"])
+    with pytest.raises(ValueError, match="set.npz': 'ids' has 'a' twice; they must differ"):
+        load_images("npz", str(tmp_path / "set.npz"), 8, 1)
 
 
 def test_one_hot_labels_are_refused(tmp_path):
