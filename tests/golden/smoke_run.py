@@ -50,6 +50,11 @@ def _extract(workdir):
     return {name: table[name].to_pylist() for name in ("label", "scores", "heldout_scores")}
 
 
+def _sanity(workdir):
+    facts = json.loads((workdir / "sanity" / "manifest.json").read_text())["facts"]
+    return {"loss": list(facts["loss"].values()), "variation": facts["variation"], "kid": list(facts["kid"].values())}
+
+
 def _detect(workdir):
     return _floats(workdir / "detect" / "scores.parquet") | _floats(workdir / "detect" / "membership.parquet")
 
@@ -71,6 +76,7 @@ def _floats(file):
 _NUMBERS = {
     "target": lambda workdir: {"eps": jax.jit(side_jax.load_target(workdir).eps)(_X_T, _T)},
     "synthesize": lambda workdir: {"pixels": load_array(workdir / "synthetic" / "images.zarr")},
+    "sanity": _sanity,
     "label": lambda workdir: {"probs": np.load(workdir / "labels" / "labels.npz")["probs"]},
     "distill": lambda workdir: {"log_prob": jax.jit(side_jax.load_classifier(workdir).log_prob)(_X_T, _T)},
     "extract": _extract,
