@@ -289,6 +289,8 @@ def get_config() -> ConfigDict:
             "weights": "",
             # sscd: small_edge_288 (what "" means) | square_320; pixel has none
             "preprocessing": "",
+            # also match generated images mirrored: for a target that was trained with flips, as its copies may be
+            "mirror": False,
             # nearest training images kept per generated image
             "top_k": 10,
             # none | matched (scores at or above the lowest band as the sweep begins) | all: the others are regenerated

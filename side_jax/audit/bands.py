@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from side_jax.audit.stage import BANDS, Audit
-from side_jax.audit.sweep import LISTS, descriptor_path, lists_from
+from side_jax.audit.sweep import LISTS, descriptor_path, heldout_queries, lists_from
 from side_jax.evidence.bands import measured_bands
 from side_jax.evidence.scores import Band
 from side_jax.matching.search import match
@@ -43,7 +43,7 @@ def _best_of_heldout(audit: Audit) -> np.ndarray:
     """The best score of each held-out picture with all training photos, float32 [H]."""
     heldout, best = audit.split.representatives()[1], []
     for start in range(0, len(heldout), _PHOTOS):
-        photos = load_array(descriptor_path(audit, "heldout"), heldout[start : start + _PHOTOS])
+        photos = heldout_queries(audit, heldout[start : start + _PHOTOS])
         blocks = np.array_split(np.arange(len(audit.split.train)), -(-len(audit.split.train) // _PHOTOS))
         found = [match(photos, load_array(descriptor_path(audit, "train"), rows), k=1).scores[:, 0] for rows in blocks]
         best.append(np.max(found, axis=0))

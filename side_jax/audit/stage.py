@@ -69,9 +69,8 @@ class Audit:
         """The descriptor of the scores, read once per run."""
         extract, precision = self.options.extract, self.options.precision
         if "descriptor" not in self._read:
-            self._read["descriptor"] = load_descriptor(
-                extract.descriptor, extract.weights, extract.preprocessing, precision
-            )
+            loaded = load_descriptor(extract.descriptor, extract.weights, extract.preprocessing, precision)
+            self._read["descriptor"] = dataclasses.replace(loaded, mirror=extract.mirror)
         descriptor: Descriptor = self._read["descriptor"]
         return descriptor
 

@@ -111,6 +111,13 @@ def descriptor_path(audit: Audit, name: str) -> epath.Path:
     return audit.workdir / "extract" / f"{name}_descriptors.zarr"
 
 
+def heldout_queries(audit: Audit, rows: np.ndarray) -> np.ndarray:
+    """Descriptors of held-out photos, to be matched as generated images are: float32 [N, D] or [N, 2, D]."""
+    if audit.options.extract.mirror:
+        return audit.descriptor().host_queries(audit.split.heldout.images[rows])
+    return load_array(descriptor_path(audit, "heldout"), rows)
+
+
 def pool_photos(audit: Audit) -> Photos:
     """Readers of the descriptors and pixels of the pool's photos."""
     split, count, in_heldout = audit.split, len(audit.split.train), paired_positions(audit)[1]

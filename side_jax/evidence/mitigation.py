@@ -31,13 +31,13 @@ class Outcome:
 
     @classmethod
     def of(cls, descriptors: np.ndarray, train: np.ndarray, heldout: np.ndarray) -> "Outcome":
-        """From descriptors of the images [N, D], of training photos [M, D] and of held-out photos [M, D]."""
+        """From descriptors of the images, [N, D] or also mirrored [N, 2, D], and of either's photos, [M, D]."""
 
         def nearest(photos: np.ndarray) -> Nearest:
             matches = match(descriptors, photos, k=1)
             return Nearest(matches.scores[:, 0], matches.indices[:, 0])
 
-        return cls(nearest(train), nearest(heldout), descriptors)
+        return cls(nearest(train), nearest(heldout), descriptors if descriptors.ndim == 2 else descriptors[:, 0])
 
 
 def effect(steered: Outcome, unsteered: Outcome, photos: np.ndarray, threshold: float) -> dict[str, object]:

@@ -42,11 +42,13 @@ class Descriptor:
       variables: None without a network.
       apply: the same function for the same network and options, so that it is compiled once.
       facts: for the record.
+      mirror: True if queries are matched as they are and mirrored, so that a mirrored copy is a copy.
     """
 
     variables: PyTree
     apply: Apply = flax.struct.field(pytree_node=False)
     facts: DescriptorFacts = flax.struct.field(pytree_node=False)
+    mirror: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, C], C = 1 or 3 -> float32 [N, D], rows of norm 1."""
@@ -57,6 +59,19 @@ class Descriptor:
         # One program for any number of images: a descriptor depends on its image alone, to the last bit.
         size = _CPU_BATCH if jax.default_backend() == "cpu" else _BATCH
         return batched(lambda batch: _apply(self, batch), images, size)
+
+    def queries(self, images: jax.Array) -> jax.Array:
+        """Descriptors of uint8 [N, H, W, C] for `search`: float32 [N, D]; with `mirror` [N, 2, D], mirrored last."""
+        if not self.mirror:
+            return self.apply(self.variables, images)
+        views = jnp.stack([images, images[:, :, ::-1]], axis=1)
+        rows = self.apply(self.variables, views.reshape(-1, *images.shape[1:]))
+        return rows.reshape(images.shape[0], 2, -1)
+
+    def host_queries(self, images: np.ndarray) -> np.ndarray:
+        """`queries` of any number of images on the host, in batches as `__call__`."""
+        one = self(images)
+        return np.stack([one, self(images[:, :, ::-1])], axis=1) if self.mirror else one
 
     def dimensions(self, image_shape: tuple[int, ...]) -> int:
         """D, for images of (H, W, C). Nothing is run."""

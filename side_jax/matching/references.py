@@ -136,16 +136,18 @@ class Comparison(NamedTuple):
 
 def compare(
     images: UInt8[Array, "n h w c"],
-    descriptors: Float[Array, "n d"],
+    descriptors: Float[Array, "n *views d"],
     references: References,
     k: int,
     threshold: float,
 ) -> Comparison:
     """Images against one reference set. Pure; inside `shard_map` if the set is sharded.
 
+    ℓ₂ is that of the images as they are, mirrored or not.
+
     Args:
       images: uint8 [N, H, W, C]; `gathered`, if the set is sharded.
-      descriptors: theirs, float32 [N, D].
+      descriptors: theirs, float32 [N, D], or of several views of each [N, V, D].
       references: the set, of M photos.
       k: length of the lists, 1 … M.
       threshold: what `above` counts.

@@ -97,12 +97,17 @@ def own(rows: jax.Array, axis: str | None) -> jax.Array:
 
 
 def search(
-    queries: Num[Array, "n d"], references: Vectors, k: int, threshold: float | None = None, axis: str | None = None
+    queries: Num[Array, "n *views d"],
+    references: Vectors,
+    k: int,
+    threshold: float | None = None,
+    axis: str | None = None,
 ) -> Found:
     """The k references of each query with the highest x·y + bias. Exact; never holds [N, M].
 
     Args:
-      queries: float32 [N, D], or uint8 [N, D] if the references have a centre; `gathered`, with `axis`.
+      queries: float32 [N, D], or uint8 [N, D] if the references have a centre; `gathered`, with `axis`. [N, V, D] are V
+        views of each query, such as an image and its mirror image: the highest score of any counts.
       references: M of them. With `axis`, this device's share, in order of device.
       k: 1 … M, padding not counted.
       threshold: what `above` counts; None: nothing is counted, which saves time.
@@ -148,6 +153,8 @@ def _search(queries: jax.Array, references: Vectors, k: int, threshold: float | 
         if centre is not None:
             vectors = vectors.astype(jnp.float32) / 255 - centre[None]
         products = jnp.matmul(queries, vectors.T, precision=lax.Precision.HIGHEST)  # full float32 on every device
+        if products.ndim == 3:
+            products = products.max(1)
         # The barrier keeps XLA from computing the sums anew for every use of them.
         scores = lax.optimization_barrier(products + bias[None])
         best, positions = top_k(scores, min(k, block))
@@ -175,7 +182,7 @@ def match(queries: np.ndarray, references: np.ndarray, k: int = 10) -> Matches:
     """The k references with the highest dot product, for every query. Exact; memory does not grow with N · M.
 
     Args:
-      queries: float32 [N, D]; unit rows make the dot product a cosine.
+      queries: float32 [N, D]; unit rows make the dot product a cosine. Of V views of each, [N, V, D], the best counts.
       references: float32 [M, D].
       k: 1 … M.
 
@@ -191,7 +198,7 @@ def match(queries: np.ndarray, references: np.ndarray, k: int = 10) -> Matches:
       ([7, 8], [1.0, 1.0])
     """
     queries, references = np.asarray(queries, np.float32), np.asarray(references, np.float32)
-    if queries.ndim != 2 or references.ndim != 2 or queries.shape[1] != references.shape[1]:
+    if queries.ndim not in (2, 3) or references.ndim != 2 or queries.shape[-1] != references.shape[1]:
         raise ValueError(f"match: need [N, D] and [M, D], got {queries.shape} and {references.shape}")
     if not 1 <= k <= len(references):
         raise ValueError(f"match: k must be 1 to the number of references ({len(references)}), got {k}")

@@ -88,7 +88,7 @@ def extract_batch(
         lam: jax.Array,
     ) -> Batch:
         images = generator(*rows, lam)
-        descriptors = descriptor.apply(descriptor.variables, images)
+        descriptors = descriptor.queries(images)
         everyone = gathered(images, lists.axis), gathered(descriptors, lists.axis)
         found = {prefix: compare(*everyone, references[prefix], k, lists.threshold) for prefix, k in lists.lengths}
         longest = {prefix: lax.pmax(rows.above.max(), "data") for prefix, rows in found.items()}

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,3 +86,16 @@ def test_k_out_of_range_is_named(vectors, k):
 def test_unequal_descriptor_sizes_are_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\) and \(2, 4\)"):
         match(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_mirrored_copy_is_a_copy_with_mirror_and_not_without():
+    photos = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)
+    generated = np.concatenate([photos[2:3, :, ::-1], photos[4:5]])
+    embed = side_jax.load_descriptor("pixel")
+    plain = match(embed(generated), embed(photos), k=1)
+    assert plain.scores[0, 0] < 0.9 < plain.scores[1, 0]
+    found = match(dataclasses.replace(embed, mirror=True).host_queries(generated), embed(photos), k=2)
+    assert found.indices[:, 0].tolist() == [2, 4]
+    np.testing.assert_allclose(found.scores[:, 0], 1, atol=1e-6)
+    both = np.stack([embed(images) @ embed(photos).T for images in (generated, generated[:, :, ::-1])]).max(0)
+    np.testing.assert_allclose(found.scores, np.sort(both, axis=1)[:, ::-1][:, :2], atol=1e-6)

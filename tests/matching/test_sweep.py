@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import subprocess
@@ -47,6 +48,17 @@ def assert_same_but_for_rounding(found, expected):
     ties = np.stack(found["ids"].to_numpy())[:, :2].astype(int)
     twice = ties[:, 0] < 30  # an image that is there twice: the lower index first, the other right behind it
     np.testing.assert_array_equal(ties[twice, 1], ties[twice, 0] + 60)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_sweep_with_mirror_matches_both_views(tmp_path, sharded):
+    sweep = make_sweep(tmp_path, sharded=sharded)
+    sweep = dataclasses.replace(sweep, embed=dataclasses.replace(sweep.embed, mirror=True))
+    run_sweep(sweep, scales=SCALES[:1])
+    (embed, images), table = (sweep.embed, real_images()), read_parts(scale_folder(epath.Path(tmp_path), SCALES[0]))
+    made = np.concatenate([batch for _, batch in sweep.sampler(np.arange(COUNT), SCALES[0])])
+    matches = side_jax.match(embed.host_queries(made), embed(images), k=5)
+    np.testing.assert_allclose(np.stack(table["scores"].to_numpy()), matches.scores, atol=ROUNDING)
 
 
 def test_rows_are_what_the_public_functions_give(finished):

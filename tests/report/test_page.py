@@ -114,7 +114,7 @@ FACTS = {
             "resize": "",
             "filter": "",
         },
-        "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0},
+        "extract": {"num_images": 40, "num_steps": 5, "eta": 0.0, "mirror": False},
         "sampler": {"clip": "before_guide"},
         "seed": 0,
         "synthesize": {"num_images": 8},

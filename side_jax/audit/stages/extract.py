@@ -76,6 +76,9 @@ class ExtractOptions:
     preprocessing: str = option(
         "", 'sscd: small_edge_288 (what "" means) | square_320; pixel has none', decides=CONTENT
     )
+    mirror: bool = option(
+        False, "also match generated images mirrored: for a target that was trained with flips, as its copies may be"
+    )
     top_k: int = option(10, "nearest training images kept per generated image", at_least(1))
     save_images: str = option(
         "none",
@@ -232,9 +235,8 @@ class ExtractStage(Stage):
         embed = setting.embed
         lower = lambda size: programs.descriptor(embed, setting.shape, size)  # noqa: E731
         precision = inference(row, "float32") if DESCRIPTORS[name].weights else "float32"
-        yield Job(
-            stage, f"{name} descriptor", unguided + guided, "descriptor", lower, extract.batch_size, precision=precision
-        )
+        views = (unguided + guided) * (2 if extract.mirror else 1)
+        yield Job(stage, f"{name} descriptor", views, "descriptor", lower, extract.batch_size, precision=precision)
 
 
 def _count_equal_compute(audit: Audit) -> None:

@@ -12,7 +12,7 @@ from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
-from side_jax.audit.sweep import descriptor_path, num_images, pool_photos, read_scale
+from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
@@ -270,8 +270,9 @@ def _heldout_photos(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) 
     tables = []
     for start in range(0, len(in_heldout), _PHOTOS):
         rows = in_heldout[start : start + _PHOTOS]
-        descriptors = load_array(descriptor_path(audit, "heldout"), rows)
-        found = compare_photos(split.heldout.images[rows], descriptors, train, options.top_k, bands[0][1])
+        found = compare_photos(
+            split.heldout.images[rows], heldout_queries(audit, rows), train, options.top_k, bands[0][1]
+        )
         tables.append(pa.table(reference_columns(found, options.top_k)))
     scores = Scores.from_table(pa.concat_tables(tables), "", train.members)
     return summarize(scores, bands) | {"best": np.round(scores.best.astype(np.float64), 4)}

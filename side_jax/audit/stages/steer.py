@@ -186,10 +186,13 @@ def _measure(
     embed = audit.descriptor()
     chosen = paired_positions(audit)
     photos = [load_array(descriptor_path(audit, name), rows) for name, rows in zip(_SETS, chosen, strict=True)]
-    outcomes, pictures = {0.0: Outcome.of(embed(unsteered), *photos)}, {0.0: unsteered[np.isin(odd, pictured)]}
+    outcomes, pictures = (
+        {0.0: Outcome.of(embed.host_queries(unsteered), *photos)},
+        {0.0: unsteered[np.isin(odd, pictured)]},
+    )
     with Progress("steer", len(odd) * len(options.steer.weights)) as progress:
         for weight, images in _steered(audit, direction, odd, progress):
-            outcomes[weight] = Outcome.of(embed(images), *photos)
+            outcomes[weight] = Outcome.of(embed.host_queries(images), *photos)
             pictures[weight] = images[np.isin(odd, pictured)]
     weights = sorted(outcomes)
     with open_atomic(folder / "matches.parquet") as file:

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Note
 from side_jax.report.section import Page, Section
+from side_jax.runtime.files import Json
 
 
 def _blocks(page: Page) -> Iterator[Note]:
     name, synthetic = page.metrics["descriptor"]["name"], page.facts["options"]["synthesize"]["num_images"]
+    options = page.facts["options"]
+    mirrored = options["extract"]["mirror"]
     score = (
-        "it finds near-identical copies of the whole image, and neither mirrored, shifted nor partial ones."
+        f"it finds near-identical copies of the whole image{', mirrored ones too' if mirrored else ''}, and neither"
+        f" {'' if mirrored else 'mirrored, '}shifted nor partial ones."
         if name == "pixel"
         else "it forgives cropping, blur and changes of colour, and scores unrelated photos of one kind high too: read"
         " it beside the held-out photos."
@@ -25,7 +29,18 @@ def _blocks(page: Page) -> Iterator[Note]:
         f"The score is a {name} cosine: {score} Guided images cost one classifier gradient per step more than unguided"
         f" ones, and the surrogate its {synthetic} synthetic images and two trainings; {compute} One target, one seed:"
         " intervals describe other images of this model, not other trainings of it."
-        f"{'' if page.calibrated else uncalibrated}"
+        f"{'' if page.calibrated else uncalibrated}{_flips(options)}"
+    )
+
+
+def _flips(options: Json) -> str:
+    """A warning where mirrored copies are to be expected and are not looked for."""
+    target, extract = options["target"], options["extract"]
+    if extract["mirror"] or target["source"] != "train" or not target["train"]["flip"]:
+        return ""
+    return (
+        " The target was trained with flips (target.train.flip), so half of its copies may be mirrored. extract.mirror"
+        " matches these too."
     )
 
 
