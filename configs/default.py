@@ -80,6 +80,9 @@ def get_config() -> ConfigDict:
             "source": "train",
             # load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir
             "path": "",
+            # load: classes that a class-conditional target was trained on, if not all of its embeddings were; class k
+            # of the photos is the k-th of them
+            "classes": (),
             # diffusers' UNet2DModel: same names, same meaning
             "unet": {
                 "block_out_channels": (128, 128, 256, 256, 512, 512),

@@ -46,7 +46,8 @@ class Audit:
         """The model under audit, read once per run. A target that is trained here exists only after its stage."""
         options = self.options.target
         if "target" not in self._read:
-            self._read["target"] = load_target(options.path if options.source == "load" else self.workdir)
+            loaded = load_target(options.path if options.source == "load" else self.workdir)
+            self._read["target"] = dataclasses.replace(loaded, classes=options.classes or None)
         target: Target = self._read["target"]
         return target
 

@@ -1,5 +1,7 @@
 """Loads a target by its path: a model of some family, or the workdir of an audit."""
 
+import re
+
 from etils import epath
 
 from side_jax.runtime.files import MANIFEST, read_json
@@ -35,11 +37,18 @@ def read_architecture(path: epath.PathLike) -> Network | None:
     return family_of(root).read_architecture(root)
 
 
+def _hub(path: str) -> str:
+    """A way on, if the path looks like a model's name on a hub."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+        return ""
+    return f"; nothing is downloaded: `hf download {path} --local-dir DIR` gets a model of this name"
+
+
 def model_path(path: epath.PathLike) -> epath.Path:
     """The path of the model: `path` itself, or the model that a workdir trained or loaded. Raises `ValueError`."""
     root = epath.Path(path)
     if not root.exists():
-        raise ValueError(f"target path {str(root)!r} does not exist")
+        raise ValueError(f"target path {str(root)!r} does not exist{_hub(str(path))}")
     manifest = root / "target" / MANIFEST
     if not manifest.exists():
         return root

@@ -111,7 +111,7 @@ class Probe:
 
 def generation_classes(target: Target, key: jax.Array, indices: np.ndarray) -> np.ndarray | None:
     """The class of each image that a class-conditional target generated with this key; None for any other target."""
-    classes = draw_classes(target.net, index_keys(key, indices))
+    classes = draw_classes(target, index_keys(key, indices))
     return None if classes is None else np.asarray(classes)
 
 

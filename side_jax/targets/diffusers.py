@@ -1,13 +1,13 @@
 """Hugging Face diffusers model directories, of unconditional or class-conditional pixel models (`UNet2DModel`).
 
-Three layouts are read, as diffusers reads them: a pipeline (`model_index.json`, `unet/`, `scheduler/`); the flat one of
-google/ddpm-*, with everything in the root; and a bare UNet2DModel (`config.json` and weights).
+`side_jax.targets.diffusers_files` says where their parts are. What is chosen among several things, or taken where
+nothing is said, stands in the target's notes, and so in the log and the report.
 """
 
 import dataclasses
 import logging
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, get_type_hints
+from typing import get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +19,16 @@ from safetensors.numpy import save as save_safetensors
 from side_jax.diffusion.schedule import Schedule
 from side_jax.runtime.declare import fits
 from side_jax.runtime.files import Json, read_json, write_bytes, write_json
-from side_jax.targets.state_dict import match_variables, read_state_dict, to_torch
+from side_jax.targets.diffusers_files import WEIGHTS, locate, unet_folder
+from side_jax.targets.state_dict import match_variables, to_torch
 from side_jax.targets.target import Facts, Target
 from side_jax.targets.unet import UNet, check_unet, module_name
 
 _log = logging.getLogger(__name__)
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-_TORCH_WEIGHTS = "diffusion_pytorch_model.bin"
-_SCHEDULER = "scheduler_config.json"
 # Attention of diffusers before 0.15 -> since.
 _OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
-_PIPELINES = ("DDIMPipeline", "DDPMPipeline")
 _SCHEDULERS = ("DDIMScheduler", "DDPMScheduler")  # with the same defaults
 # Options that must have exactly this value if present: no other is implemented.
 _UNET_FIXED: Json = {
@@ -41,8 +38,12 @@ _UNET_FIXED: Json = {
     "time_embedding_type": "positional",
 }
 _SCHEDULER_FIXED: Json = {"thresholding": False}
-# Options that change nothing here: of other time embeddings, of thresholding, of DDPM's variance, of NumPy tensors.
-_UNET_IGNORED = ("num_train_timesteps",)
+# Options that change nothing here: of other time embeddings, of the moving average that `EMAModel` saved, of
+# thresholding, of DDPM's variance, of NumPy tensors.
+_UNET_IGNORED = (
+    *("num_train_timesteps", "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step"),
+    "use_ema_warmup",
+)
 _SCHEDULER_IGNORED = ("dynamic_thresholding_ratio", "sample_max_value", "tensor_format", "variance_type")
 UNET_OPTIONS = (
     "add_attention",
@@ -71,12 +72,6 @@ UNET_OPTIONS = (
 )
 _UNET_TYPES = {name: get_type_hints(UNet)[name] for name in UNET_OPTIONS}
 _SCHEDULER_TYPES = {**get_type_hints(Schedule), "clip_sample": bool, "clip_sample_range": float}
-
-
-class _Files(NamedTuple):
-    config: epath.Path
-    weights: epath.Path
-    scheduler: epath.Path | None
 
 
 def torch_name(path: tuple[str, ...]) -> str:
@@ -130,35 +125,33 @@ def save_target(target: Target, directory: epath.PathLike) -> None:
 
 
 def load_target(directory: epath.PathLike) -> Target:
-    """Reads the directory of a DDPM or DDIM pipeline, or of a bare UNet2DModel.
+    """Reads the directory of a pipeline, of a bare UNet2DModel, or of a checkpoint of diffusers' training example.
 
-    A bare one says nothing of its noise schedule: diffusers' defaults are taken, with a warning. Weights in float16 or
-    bfloat16 become float32.
+    A bare network has the scheduler of the pipeline that it lies in, or else diffusers' defaults, with a note. Weights
+    in float16 or bfloat16 become float32.
 
     Raises:
       ValueError: if a file is missing or unreadable, the class or an option is not supported, or the weights have
         missing, extra or misshapen keys.
     """
     root = epath.Path(directory)
-    found = _locate(root)
+    found = locate(root)
     unet = _read_unet(found.config)
-    if found.scheduler is None:
-        _log.warning(
-            "%s has no scheduler_config.json: taking diffusers' DDPM defaults (1000 timesteps, linear betas 1e-4 to"
-            " 0.02, epsilon prediction, clipping to [-1, 1]); put the model's own beside config.json if it has one",
-            root,
-        )
-    schedule, clip_x0 = _read_schedule(found.scheduler) if found.scheduler else (Schedule(), 1.0)
-    tensors = read_state_dict(found.weights)
+    schedule, clip_x0, chosen = _read_schedule(found.scheduler) if found.scheduler else (Schedule(), 1.0, (_DEFAULTS,))
+    notes = (*found.notes, *chosen)
+    for note in notes:
+        _log.warning("%s: %s", root, note)
+    tensors = found.tensors()
 
     def name_of(path: tuple[str, ...]) -> str:
         name = torch_name(path)
         old = _old_name(name)
         return old if old in tensors else name
 
-    params = match_variables(tensors, unet_shapes(unet), name_of, str(found.weights))
+    params = match_variables(tensors, unet_shapes(unet), name_of, str(found.weights[0]))
     manifest = root / "manifest.json"
-    return Target(unet, params, schedule, clip_x0, Facts(read_json(manifest) if manifest.exists() else {}))
+    facts = Facts(read_json(manifest) if manifest.exists() else {})
+    return Target(unet, params, schedule, clip_x0, facts, notes)
 
 
 def recognises(path: epath.Path) -> bool:
@@ -175,36 +168,16 @@ def read_architecture(directory: epath.PathLike) -> UNet | None:
     root = epath.Path(directory)
     if not root.exists():
         return None
-    file = (root / "unet" if (root / "unet").exists() else root) / "config.json"
+    file = unet_folder(root) / "config.json"
     if not file.exists():
         raise ValueError(f"{root} is not a diffusers model directory: it has no {file.relative_to(root)}")
     return _read_unet(file)
 
 
 def files(directory: epath.PathLike) -> dict[str, epath.Path]:
-    """The files that define the target in `directory`, in either layout. Raises `ValueError` as `load_target`."""
+    """The files that define the target in `directory`, in any layout. Raises `ValueError` as `load_target`."""
     root = epath.Path(directory)
-    return {str(file.relative_to(root)): file for file in _locate(root) if file is not None}
-
-
-def _locate(root: epath.Path) -> _Files:
-    """Locates the parts. As in diffusers, a component without a folder of its own lies in the root."""
-    index = root / "model_index.json"
-    if index.exists():
-        _check_class(_read_config(index), index, _PIPELINES)
-    folder = root / "unet" if (root / "unet").exists() else root
-    schedulers = [file for file in (root / "scheduler" / _SCHEDULER, root / _SCHEDULER) if file.exists()]
-    weights = [folder / name for name in (WEIGHTS, _TORCH_WEIGHTS) if (folder / name).exists()]
-    bare = folder == root and not index.exists()
-    wanted = (
-        (str((folder / "config.json").relative_to(root)), (folder / "config.json").exists()),
-        (f"{(folder / WEIGHTS).relative_to(root)} or {_TORCH_WEIGHTS}", weights),
-        (f"scheduler/{_SCHEDULER}", schedulers or bare),
-    )
-    missing = [f"no {name}" for name, exists in wanted if not exists]
-    if missing:
-        raise ValueError(f"{root} is not a diffusers model directory: it has {', '.join(missing)}")
-    return _Files(folder / "config.json", weights[0], schedulers[0] if schedulers else None)
+    return locate(root).named(root)
 
 
 def _read_config(file: epath.Path) -> Json:
@@ -242,6 +215,9 @@ def _select(
 def _read_unet(file: epath.Path) -> UNet:
     config = _read_config(file)
     _check_class(config, file, ("UNet2DModel",))
+    size = config.get("sample_size")
+    if isinstance(size, tuple) and len(set(size)) == 1:
+        config["sample_size"] = size[0]
     if not isinstance(config.get("sample_size"), int):
         raise ValueError(
             f"{file}: sample_size must be one number, got {config.get('sample_size')!r}; set it to the pixels a side of"
@@ -255,10 +231,20 @@ def _read_unet(file: epath.Path) -> UNet:
     return unet
 
 
-def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None]:
-    """The schedule, and the range that x̂₀ is clipped to; None if it is not clipped."""
-    config = _read_config(file)
-    _check_class(config, file, _SCHEDULERS)
+_DEFAULTS = (
+    "no scheduler_config.json is there: diffusers' DDPM defaults are taken (1000 timesteps, linear betas 1e-4 to 0.02,"
+    " epsilon prediction, clipping to [-1, 1]); put the model's own beside config.json if it has one"
+)
+
+
+def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None, tuple[str, ...]]:
+    """The schedule, the range that x̂₀ is clipped to (None if it is not clipped), and what was chosen."""
+    config, notes = _read_config(file), tuple[str, ...]()
+    if (name := config.get("_class_name")) not in _SCHEDULERS:
+        config, notes = (
+            _as_ddim(config, file),
+            (f"of {name} the betas and the prediction type are taken, the steps are DDIM's",),
+        )
     if config.get("predict_epsilon") is not None:  # before diffusers 0.10
         config.setdefault("prediction_type", "epsilon" if config["predict_epsilon"] else "sample")
         del config["predict_epsilon"]
@@ -267,9 +253,19 @@ def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None]:
     if clip and not clip_range > 0:
         raise ValueError(f"{file}: clip_sample_range must be above 0, got {clip_range!r}")
     try:
-        return Schedule(**options), float(clip_range) if clip else None
+        return Schedule(**options), float(clip_range) if clip else None, notes
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def _as_ddim(config: Json, file: epath.Path) -> Json:
+    """The options of another scheduler that DDIM has too, as `DDIMScheduler.from_config` takes them."""
+    if not {"beta_start", "trained_betas"} & config.keys():
+        raise ValueError(
+            f"{file}: class {config.get('_class_name')!r} has no betas, so it is no noise schedule of this kind; known:"
+            f" {', '.join(_SCHEDULERS)} and others with beta_start or trained_betas"
+        )
+    return {key: value for key, value in config.items() if key in _SCHEDULER_TYPES or key in _SCHEDULER_FIXED}
 
 
 def _old_name(name: str) -> str:

@@ -25,12 +25,16 @@ from side_jax.runtime.precision import compute_dtype
 from side_jax.runtime.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.targets.draw import CLASS_DRAW, draw_balanced, draw_labels
 from side_jax.targets.steering import Steering, steer
-from side_jax.targets.target import Facts, Network, Target
+from side_jax.targets.target import Facts, Target
 
 
-def draw_classes(net: Network, keys: jax.Array) -> jax.Array | None:
+def draw_classes(target: Target, keys: jax.Array) -> jax.Array | None:
     """The class in which a class-conditional target generates each image, int32 [N]; None for any other target."""
-    return None if net.num_classes is None else draw_labels(keys, net.num_classes, CLASS_DRAW)
+    if target.net.num_classes is None:
+        return None
+    if target.classes is None:
+        return draw_labels(keys, target.net.num_classes, CLASS_DRAW)
+    return jnp.asarray(target.classes, jnp.int32)[draw_labels(keys, len(target.classes), CLASS_DRAW)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Generator:
         """
         target, process = self.target, self.target.schedule.process()
         keys = index_keys(jax.random.wrap_key_data(self.key_data), indices)
-        classes = draw_classes(target.net, keys)
+        classes = draw_classes(target, keys)
         denoise: Denoise = functools.partial(target.denoise, classes=classes, dtype=self.dtype)
         if self.steering is not None:
             vectors, alpha = self.steering

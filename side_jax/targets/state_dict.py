@@ -19,6 +19,7 @@ from side_jax.runtime.files import is_local
 
 Path = tuple[str, ...]  # of a variable in a Flax tree
 _SHOWN = 10  # problems listed in an error
+_WRAPPED = "module."
 CONVERT = (
     """python -c "import torch, safetensors.torch as s; s.save_file(torch.load('{source}', weights_only=True),"""
     """ '{stem}.safetensors')\""""
@@ -57,9 +58,7 @@ def read_state_dict(path: epath.PathLike) -> Mapping[str, np.ndarray]:
     if file.suffix != ".safetensors":
         return _read_torch(file)
     try:
-        if not is_local(file):
-            return load_safetensors(file.read_bytes())
-        return _SafetensorsFile(file)
+        return _unwrapped(_SafetensorsFile(file) if is_local(file) else load_safetensors(file.read_bytes()))
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{file} is not a readable safetensors file: {error}") from error
 
@@ -80,13 +79,43 @@ def _read_torch(file: epath.Path) -> Mapping[str, np.ndarray]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file} is refused: not a readable state dict of plain tensors ({reason[0]})") from error
+    if isinstance(content, Mapping) and (inner := [name for name, value in content.items() if isinstance(value, dict)]):
+        take = next((name for name in inner if "ema" in str(name).lower()), inner[0])
+        raise ValueError(
+            f"{file} holds several things: {', '.join(map(str, content))}. Take one, such as {take!r}: python -c"
+            f" \"import torch; torch.save(torch.load('{file.name}', weights_only=True)['{take}'], '{take}.pt')\""
+        )
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise ValueError(f"{file} is refused: it holds {type(content).__name__}, not a state dict of plain tensors")
     # NumPy has no bfloat16; whatever is read here ends up as float32 (`from_torch`).
-    return {
-        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in content.items()
-    }
+    return _unwrapped(
+        {
+            str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in content.items()
+        }
+    )
+
+
+class _Renamed(Mapping[str, np.ndarray]):
+    """Tensors without a prefix of their names, each read on access."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], prefix: str) -> None:
+        self._tensors, self._prefix = tensors, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The tensors under their own names, without the prefix that DistributedDataParallel gives all of them."""
+    wrapped = bool(tensors) and all(name.startswith(_WRAPPED) for name in tensors)
+    return _Renamed(tensors, _WRAPPED) if wrapped else tensors
 
 
 def _is_torchscript(file: epath.Path) -> bool:

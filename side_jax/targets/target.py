@@ -55,6 +55,8 @@ class Target:
       schedule: noise schedule, and what the network predicts.
       clip_x0: its scheduler clips x̂₀ to [−clip_x0, clip_x0] while sampling; None: it does not.
       facts: what its manifest says about its training; nothing if it has none.
+      notes: what was chosen among several things, or assumed, when it was read: sentences for the log and the report.
+      classes: those of a class-conditional target that it generates; None: all.
     """
 
     net: Network = flax.struct.field(pytree_node=False)
@@ -62,6 +64,8 @@ class Target:
     schedule: Schedule = flax.struct.field(pytree_node=False)
     clip_x0: float | None = flax.struct.field(pytree_node=False, default=1.0)
     facts: Facts = flax.struct.field(pytree_node=False, default_factory=Facts)
+    notes: tuple[str, ...] = flax.struct.field(pytree_node=False, default=())
+    classes: tuple[int, ...] | None = flax.struct.field(pytree_node=False, default=None)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

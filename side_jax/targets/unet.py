@@ -133,9 +133,10 @@ class UpBlock(nn.Module):
 class UNet(Network):
     """eps_theta(x_t, t): noisy images in, the noise in them out. Defaults are those of diffusers' `UNet2DModel`.
 
-    Two fields diffusers does not have; guided-diffusion's models need them:
+    Three fields diffusers does not have; guided-diffusion's models need them:
       num_attention_heads: heads of every attention layer, in place of `attention_head_dim`.
       time_proj_dim: size of the sinusoidal timestep embedding, in place of the first of `block_out_channels`.
+      time_scale: t is multiplied by it before it is embedded.
     """
 
     sample_size: int | None = None
@@ -163,6 +164,7 @@ class UNet(Network):
     num_class_embeds: int | None = None
     num_attention_heads: int | None = None
     time_proj_dim: int | None = None
+    time_scale: float = 1.0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -211,6 +213,8 @@ class UNet(Network):
             self.dropout,
         )
         time_proj_dim = self.time_proj_dim or self.block_out_channels[0]
+        if self.time_scale != 1:
+            t = t.astype(jnp.float32) * self.time_scale
         emb = timestep_embedding(t, time_proj_dim, self.flip_sin_to_cos, self.freq_shift)
         emb = TimestepMLP(self.time_embedding_dim or 4 * self.block_out_channels[0], name="time_embedding")(emb)
         if self.num_class_embeds is not None:

@@ -123,6 +123,7 @@ FACTS = {
     },
     "provenance": {"versions": {"side_jax": "0"}, "config_hash": "abc", "commit": None},
     "stages": {
+        "target": {"facts": {"notes": ["unet_ema is read"]}},
         "synthesize": {"facts": {"num_images": 8}},
         "label": {"facts": {"source": "classifier", "targets": "soft", "num_images": 8, "num_classes": 4}},
         "distill": {"facts": DISTILLED},

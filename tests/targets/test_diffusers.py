@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from side_jax import load_target
 from side_jax.diffusion.schedule import Schedule
-from side_jax.targets import diffusers
+from side_jax.targets import diffusers, diffusers_files
 from side_jax.targets.diffusers import WEIGHTS, files, save_target, torch_name, unet_shapes
 from side_jax.targets.state_dict import to_torch
 from side_jax.targets.unet import UNet
@@ -133,11 +133,12 @@ def test_flat_layout_is_read(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_bare_unet_gets_the_defaults_of_diffusers_with_a_warning(caplog):
-    target = load_target(GOLDEN / "plain" / "unet")
+def test_bare_unet_gets_the_defaults_of_diffusers_with_a_warning(tmp_path, caplog):
+    root = shutil.copytree(GOLDEN / "plain" / "unet", tmp_path / "unet")
+    target = load_target(root)
     assert (target.schedule, target.clip_x0) == (Schedule(), 1.0)
-    assert "no scheduler_config.json: taking diffusers' DDPM defaults" in caplog.text
-    assert list(files(GOLDEN / "plain" / "unet")) == ["config.json", WEIGHTS]
+    assert "no scheduler_config.json is there: diffusers' DDPM defaults are taken" in caplog.text
+    assert list(files(root)) == ["config.json", WEIGHTS]
 
 
 def test_files_of_a_pipeline_are_those_that_define_it():
@@ -192,7 +193,7 @@ def test_torch_weights_are_read_where_there_are_no_safetensors(broken, monkeypat
         asked.append(file.name)
         return load_file(GOLDEN / "plain" / "unet" / WEIGHTS)
 
-    monkeypatch.setattr(diffusers, "read_state_dict", read)
+    monkeypatch.setattr(diffusers_files, "read_state_dict", read)
     load_target(broken)
     assert asked == ["diffusion_pytorch_model.bin"]
     assert "diffusion_pytorch_model.bin" in {file.name for file in files(broken).values()}

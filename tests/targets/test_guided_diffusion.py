@@ -10,8 +10,9 @@ import pytest
 import side_jax
 from configs import smoke
 from side_jax import load_target
+from side_jax.targets.adm_flags import Flags
 from side_jax.targets.diffusers import save_target
-from side_jax.targets.guided_diffusion import Flags, files, state_dict_name, variable_shapes
+from side_jax.targets.guided_diffusion import files, state_dict_name, variable_shapes
 from side_jax.targets.state_dict import to_torch
 from tests.golden.ours import GOLDEN, adm_noise, difference, write_adm
 

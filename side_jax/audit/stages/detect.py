@@ -261,8 +261,9 @@ def _photo_classes(
     count = target.net.num_classes
     if count is None:
         return None, None
-    if labels.min() >= 0 and labels.max() < count:
-        return labels.astype(np.int32), "labels"
+    known = np.arange(count) if target.classes is None else np.array(target.classes)
+    if labels.min() >= 0 and labels.max() < len(known):
+        return known[labels].astype(np.int32), "labels"
     return generation_classes(target, key, indices), "drawn"
 
 

@@ -1,6 +1,7 @@
 """Stage 1, target: trains the model under audit, or records the one that is loaded."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from side_jax.audit.cost.jobs import Job, Setting, abstract_images
 from side_jax.audit.stage import Audit, Stage, data_print
 from side_jax.audit.target_files import EXPORT, model_path
 from side_jax.diffusion.schedule import Schedule
-from side_jax.runtime.declare import CONTENT, Check, check_known, decided, option
+from side_jax.runtime.declare import CONTENT, DISTINCT, Check, check_known, decided, option
 from side_jax.runtime.distributed import once
 from side_jax.runtime.files import Json, absolute, file_hash, fingerprint, plain
 from side_jax.runtime.sharding import stage_key
@@ -25,6 +26,7 @@ from side_jax.targets.unet import UNet
 if TYPE_CHECKING:
     from side_jax.audit.options import AuditOptions
 
+_log = logging.getLogger(__name__)
 _UNET = {
     "block_out_channels": (128, 128, 256, 256, 512, 512),
     "down_block_types": ("DownBlock2D",) * 4 + ("AttnDownBlock2D", "DownBlock2D"),
@@ -49,6 +51,13 @@ class TargetOptions:
         "",
         "load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir",
         decides=CONTENT,
+    )
+    classes: tuple[int, ...] = option(
+        (),
+        "load: classes that a class-conditional target was trained on, if not all of its embeddings were; class k of"
+        " the photos is the k-th of them",
+        DISTINCT,
+        used=lambda options: not _trained(options),
     )
     unet: Mapping[str, Any] = option(_UNET, "diffusers' UNet2DModel: same names, same meaning", used=_trained)
     schedule: Mapping[str, Any] = option(
@@ -136,12 +145,14 @@ class TargetStage(Stage):
                 " dataset.image_size and dataset.channels to the target's"
             )
         _check_training_images(target, audit)
+        _check_classes(target, audit)
 
     def run(self, audit: Audit) -> Json:
         """Returns facts of the training, or the path of the loaded model."""
         options = audit.options
         if options.target.source == "load":
-            return {"source": "load", "path": str(absolute(model_path(options.target.path)))}
+            path = str(absolute(model_path(options.target.path)))
+            return {"source": "load", "path": path, "notes": audit.target().notes}
         train, directory = options.target.train, audit.workdir / "target"
         net = options.target.make_net(options.dataset.image_size, options.dataset.channels)
         schedule, key = options.target.make_schedule(), stage_key(options.seed, "target")
@@ -197,6 +208,23 @@ class TargetStage(Stage):
                 {"image": abstract_images(shape, size)},
             ),
             train.batch_size,
+        )
+
+
+def _check_classes(target: Target, audit: Audit) -> None:
+    """Refuses classes that the target does not have, and warns if it generates others than the photos have."""
+    count, chosen, photos = target.net.num_classes, audit.options.target.classes, len(audit.split.train.label_names)
+    wrong = [k for k in chosen if not 0 <= k < (count or 0)]
+    if wrong:
+        has = f"has the classes 0 … {count - 1}" if count else "has no classes"
+        raise ValueError(f"target.classes names {wrong[0]}, but the target {audit.options.target.path} {has}")
+    generated = len(chosen) or count
+    if generated and photos and generated != photos:
+        _log.warning(
+            "the target generates %d classes, and the photos have %d: target.classes names those that it was trained"
+            " on, dataset.class_order numbers the photos' classes",
+            generated,
+            photos,
         )
 
 
