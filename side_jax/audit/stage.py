@@ -47,7 +47,7 @@ class Audit:
         options = self.options.target
         if "target" not in self._read:
             loaded = load_target(options.path if options.source == "load" else self.workdir)
-            self._read["target"] = dataclasses.replace(loaded, classes=options.classes or None)
+            self._read["target"] = dataclasses.replace(loaded, classes=options.classes or loaded.classes)
         target: Target = self._read["target"]
         return target
 

@@ -1,5 +1,6 @@
 """Loads a target by its path: a model of some family, or the workdir of an audit."""
 
+import dataclasses
 import re
 
 from etils import epath
@@ -27,8 +28,8 @@ def load_target(path: epath.PathLike) -> Target:
       >>> target.image_shape, target.schedule.num_train_timesteps
       ((32, 32, 1), 1000)
     """
-    root = model_path(path)
-    return family_of(root).load_target(root)
+    root, classes = _model(path)
+    return dataclasses.replace(family_of(root).load_target(root), classes=classes)
 
 
 def read_architecture(path: epath.PathLike) -> Network | None:
@@ -46,11 +47,18 @@ def _hub(path: str) -> str:
 
 def model_path(path: epath.PathLike) -> epath.Path:
     """The path of the model: `path` itself, or the model that a workdir trained or loaded. Raises `ValueError`."""
+    return _model(path)[0]
+
+
+def _model(path: epath.PathLike) -> tuple[epath.Path, tuple[int, ...] | None]:
+    """`model_path`, and the classes that the workdir generates, if not all."""
     root = epath.Path(path)
     if not root.exists():
         raise ValueError(f"target path {str(root)!r} does not exist{_hub(str(path))}")
     manifest = root / "target" / MANIFEST
     if not manifest.exists():
-        return root
+        return root, None
     facts = read_json(manifest)["facts"]
-    return model_path(facts["path"]) if facts["source"] == "load" else root / "target" / EXPORT
+    if facts["source"] == "train":
+        return root / "target" / EXPORT, None
+    return model_path(facts["path"]), tuple(facts.get("classes") or ()) or None

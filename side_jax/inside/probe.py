@@ -3,7 +3,6 @@
 A measure is a function. The noise of an image is from its own key, so that no result depends on the batch.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from side_jax.runtime.batching import ROWS, WHOLE, batched, over_devices
 from side_jax.runtime.precision import compute_dtype
 from side_jax.runtime.sharding import index_keys, local_mesh, place, replicate
 from side_jax.targets.sampling import draw_classes
-from side_jax.targets.target import Facts, Target
+from side_jax.targets.target import Target
 
 # (denoise, x0 [N, H, W, C], noise ε like x0, t int32 [N], process, *extra) -> a pytree of float32 [N, ...]; hashable
 Measure = Callable[..., PyTree]
@@ -93,7 +92,7 @@ class Probe:
         self._mesh = local_mesh()
         self._batch_size = -(-batch_size // self._mesh.size) * self._mesh.size
         dtype, key_data = compute_dtype(precision), jax.random.key_data(key)
-        measurement = _Measurement(dataclasses.replace(target, facts=Facts()), key_data, extra, measure, dtype)
+        measurement = _Measurement(target.unsaid(), key_data, extra, measure, dtype)
         self._measurement = replicate(measurement, self._mesh)
 
     def __call__(self, indexed: IndexedImages, t: int, draw: int = 0) -> PyTree:
@@ -113,6 +112,29 @@ def generation_classes(target: Target, key: jax.Array, indices: np.ndarray) -> n
     """The class of each image that a class-conditional target generated with this key; None for any other target."""
     classes = draw_classes(target, index_keys(key, indices))
     return None if classes is None else np.asarray(classes)
+
+
+def photo_classes(
+    target: Target, labels: np.ndarray, key: jax.Array, indices: np.ndarray
+) -> tuple[np.ndarray | None, str | None]:
+    """Classes of photos for a class-conditional target, and their source: None and None for any other target.
+
+    Their labels if the target has these classes, where label k is the k-th of `target.classes`, if that names some;
+    else drawn, as for generated images.
+
+    Args:
+      target: the model.
+      labels: int32 [N]; −1 for a photo without a class.
+      key: the stage's.
+      indices: int [N].
+    """
+    count = target.net.num_classes
+    if count is None:
+        return None, None
+    known = np.arange(count) if target.classes is None else np.array(target.classes)
+    if labels.min() >= 0 and labels.max() < len(known):
+        return known[labels].astype(np.int32), "labels"
+    return generation_classes(target, key, indices), "drawn"
 
 
 def check_images(

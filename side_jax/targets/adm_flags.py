@@ -144,12 +144,14 @@ class Flags:
         )
 
     def notes(self) -> tuple[str, ...]:
-        """What the weights cannot confirm."""
-        notes = []
-        if self.num_head_channels == -1:
-            notes.append(f"num_heads={self.num_heads}, as the flags or their default say: weights do not show it")
-        if self.rescale_timesteps and self.diffusion_steps != 1000:
-            notes.append(f"the network gets t · 1000 / {self.diffusion_steps} (rescale_timesteps)")
+        """What the weights do not show: with another value the same file is another model."""
+        heads = "num_heads" if self.num_head_channels == -1 else "num_head_channels"
+        unseen = (heads, "use_new_attention_order", "noise_schedule", "diffusion_steps", "predict_xstart")
+        values = ", ".join(f"{name}={getattr(self, name)}" for name in unseen)
+        notes = [f"the flags or their defaults alone say, and the weights do not show: {values}"]
+        if self.diffusion_steps != 1000:
+            seen = f"t · 1000 / {self.diffusion_steps}" if self.rescale_timesteps else "t as it is"
+            notes.append(f"the network gets {seen} (rescale_timesteps={self.rescale_timesteps})")
         return tuple(notes)
 
     def schedule(self) -> Schedule:

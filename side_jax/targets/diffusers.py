@@ -138,10 +138,11 @@ def load_target(directory: epath.PathLike) -> Target:
     found = locate(root)
     unet = _read_unet(found.config)
     schedule, clip_x0, chosen = _read_schedule(found.scheduler) if found.scheduler else (Schedule(), 1.0, (_DEFAULTS,))
-    notes = (*found.notes, *chosen)
+    tensors = found.tensors()
+    unet, counted = _with_classes(unet, tensors)
+    notes = (*found.notes, *chosen, *counted)
     for note in notes:
         _log.warning("%s: %s", root, note)
-    tensors = found.tensors()
 
     def name_of(path: tuple[str, ...]) -> str:
         name = torch_name(path)
@@ -149,8 +150,7 @@ def load_target(directory: epath.PathLike) -> Target:
         return old if old in tensors else name
 
     params = match_variables(tensors, unet_shapes(unet), name_of, str(found.weights[0]))
-    manifest = root / "manifest.json"
-    facts = Facts(read_json(manifest) if manifest.exists() else {})
+    facts = Facts(read_json(found.manifest) if found.manifest else {})
     return Target(unet, params, schedule, clip_x0, facts, notes)
 
 
@@ -231,6 +231,16 @@ def _read_unet(file: epath.Path) -> UNet:
     return unet
 
 
+def _with_classes(unet: UNet, tensors: Mapping[str, np.ndarray]) -> tuple[UNet, tuple[str, ...]]:
+    """The network with as many classes as the weights embed, and a note if its config says otherwise."""
+    name, said = "class_embedding.weight", unet.num_class_embeds
+    if name not in tensors or len(tensors[name]) == said:
+        return unet, ()
+    count = len(tensors[name])
+    note = f"num_class_embeds={said} in config.json, but the weights embed {count} classes, which are taken"
+    return dataclasses.replace(unet, num_class_embeds=count), (note,)
+
+
 _DEFAULTS = (
     "no scheduler_config.json is there: diffusers' DDPM defaults are taken (1000 timesteps, linear betas 1e-4 to 0.02,"
     " epsilon prediction, clipping to [-1, 1]); put the model's own beside config.json if it has one"
@@ -239,33 +249,45 @@ _DEFAULTS = (
 
 def _read_schedule(file: epath.Path) -> tuple[Schedule, float | None, tuple[str, ...]]:
     """The schedule, the range that x̂₀ is clipped to (None if it is not clipped), and what was chosen."""
-    config, notes = _read_config(file), tuple[str, ...]()
-    if (name := config.get("_class_name")) not in _SCHEDULERS:
-        config, notes = (
-            _as_ddim(config, file),
-            (f"of {name} the betas and the prediction type are taken, the steps are DDIM's",),
-        )
+    config = _read_config(file)
+    foreign = config.get("_class_name") not in _SCHEDULERS
+    if foreign:
+        _check_betas(config, file)
     if config.get("predict_epsilon") is not None:  # before diffusers 0.10
         config.setdefault("prediction_type", "epsilon" if config["predict_epsilon"] else "sample")
         del config["predict_epsilon"]
-    options = _select(config, file, _SCHEDULER_TYPES, _SCHEDULER_FIXED, _SCHEDULER_IGNORED)
+    ignored = config if foreign else _SCHEDULER_IGNORED
+    options = _select(config, file, _SCHEDULER_TYPES, _SCHEDULER_FIXED, ignored)
     clip, clip_range = options.pop("clip_sample", True), options.pop("clip_sample_range", 1.0)
     if clip and not clip_range > 0:
         raise ValueError(f"{file}: clip_sample_range must be above 0, got {clip_range!r}")
     try:
-        return Schedule(**options), float(clip_range) if clip else None, notes
+        schedule, clip_x0 = Schedule(**options), float(clip_range) if clip else None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    return schedule, clip_x0, _foreign_notes(config, schedule, clip_x0) if foreign else ()
 
 
-def _as_ddim(config: Json, file: epath.Path) -> Json:
-    """The options of another scheduler that DDIM has too, as `DDIMScheduler.from_config` takes them."""
-    if not {"beta_start", "trained_betas"} & config.keys():
+def _check_betas(config: Json, file: epath.Path) -> None:
+    """Refuses a scheduler whose noise schedule the file does not give: defaults differ from class to class."""
+    absent = [name for name in ("beta_start", "beta_end", "beta_schedule") if config.get(name) is None]
+    if absent and config.get("trained_betas") is None:
         raise ValueError(
-            f"{file}: class {config.get('_class_name')!r} has no betas, so it is no noise schedule of this kind; known:"
-            f" {', '.join(_SCHEDULERS)} and others with beta_start or trained_betas"
+            f"{file}: class {config.get('_class_name')!r} is not supported without {', '.join(absent)}; known:"
+            f" {', '.join(_SCHEDULERS)}, and any other whose file gives the betas"
         )
-    return {key: value for key, value in config.items() if key in _SCHEDULER_TYPES or key in _SCHEDULER_FIXED}
+
+
+def _foreign_notes(config: Json, schedule: Schedule, clip_x0: float | None) -> tuple[str, ...]:
+    """What is taken from another scheduler, as `DDIMScheduler.from_config` takes it, and what its file does not say."""
+    betas = f"{schedule.beta_schedule} betas {schedule.beta_start:g} to {schedule.beta_end:g}"
+    taken = (
+        f"{schedule.num_train_timesteps} timesteps, {'trained betas' if schedule.trained_betas else betas},"
+        f" {schedule.prediction_type}, {f'clipping to ±{clip_x0:g}' if clip_x0 else 'no clipping'}"
+    )
+    unsaid = [name for name in ("num_train_timesteps", "prediction_type", "clip_sample") if name not in config]
+    assumed = f"; {', '.join(unsaid)} as DDIM has by default" if unsaid else ""
+    return (f"of {config.get('_class_name')} the noise schedule is taken, and the steps are DDIM's: {taken}{assumed}",)
 
 
 def _old_name(name: str) -> str:

@@ -6,7 +6,7 @@ checkpoint-500  unet_ema/  unet/                            of diffusers' traini
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -30,12 +30,14 @@ class Located(NamedTuple):
       config: of the network.
       weights: one file, or several that share its tensors out, after their index.
       scheduler: None if there is none.
+      manifest: what its maker says of its training; None if there is none.
       notes: what was chosen, in words.
     """
 
     config: epath.Path
     weights: tuple[epath.Path, ...]
     scheduler: epath.Path | None
+    manifest: epath.Path | None
     notes: tuple[str, ...]
 
     def named(self, root: epath.Path) -> dict[str, epath.Path]:
@@ -63,13 +65,15 @@ def locate(root: epath.Path) -> Located:
     Raises:
       ValueError: if one is missing, or the pipeline has parts that are not supported.
     """
-    notes = list(_index_notes(root))
+    notes, bare = list(_index_notes(root)), not (root / "model_index.json").exists()
     folder = unet_folder(root)
     if folder.name == "unet_ema" and (root / "unet").exists():
         notes.append("unet_ema, the moving average, is read, and unet beside it is not")
+    if (name := _absolute(folder)).name == "unet" and bare and (name.parent / "unet_ema").exists():
+        notes.append("unet is read, and unet_ema beside it, the moving average, is not")
     weights, chosen = _weights(folder)
-    bare = not (root / "model_index.json").exists() and (folder == root or folder.name == "unet_ema")
-    scheduler = _scheduler(root, folder, bare)
+    homes = [root, *_around(folder)] if bare else [root]
+    scheduler = _first(home / name for home in homes for name in (f"scheduler/{_SCHEDULER}", _SCHEDULER))
     inside = "" if folder == root else f"{folder.name}/"
     wanted = (
         (f"{inside}config.json", (folder / "config.json").exists()),
@@ -78,10 +82,17 @@ def locate(root: epath.Path) -> Located:
     )
     missing = [f"no {name}" for name, exists in wanted if not exists]
     if missing:
-        raise ValueError(f"{root} is not a diffusers model directory: it has {', '.join(missing)}")
+        checkpoints = sorted(file.name for file in root.glob("checkpoint-*"))
+        hint = f"; it has {', '.join(checkpoints)}: name one" if checkpoints else ""
+        raise ValueError(f"{root} is not a diffusers model directory: it has {', '.join(missing)}{hint}")
     if scheduler and not scheduler.is_relative_to(root):
         notes.append(f"the scheduler is {os.path.relpath(scheduler, root)}, that of the pipeline around the network")
-    return Located(folder / "config.json", weights, scheduler, (*notes, *chosen))
+    manifest = _first(home / "manifest.json" for home in homes)
+    return Located(folder / "config.json", weights, scheduler, manifest, (*notes, *chosen))
+
+
+def _first(files: Iterable[epath.Path]) -> epath.Path | None:
+    return next((file for file in files if file.exists()), None)
 
 
 def _index_notes(root: epath.Path) -> Iterator[str]:
@@ -101,20 +112,17 @@ def _index_notes(root: epath.Path) -> Iterator[str]:
         yield f"the steps of the pipeline {index.get('_class_name')!r} are not known: its network is sampled by DDIM"
 
 
-def _scheduler(root: epath.Path, folder: epath.Path, bare: bool) -> epath.Path | None:
-    """The scheduler's config; of a bare network also in the folders around it, where its pipeline may be."""
-    homes = [root] if not bare else [root, *_around(root if folder == root else folder)]
-    files = [file for home in homes for file in (home / "scheduler" / _SCHEDULER, home / _SCHEDULER)]
-    return next((file for file in files if file.exists()), None)
-
-
 def _around(folder: epath.Path) -> Iterator[epath.Path]:
     """The pipeline that a network's folder lies in, and the output folder that its checkpoint lies in."""
-    resolved = folder if "://" in os.fspath(folder) else epath.Path(os.path.abspath(folder))
+    resolved = _absolute(folder)
     if resolved.name in _FOLDERS:
         yield resolved.parent
         if resolved.parent.name.startswith("checkpoint-"):
             yield resolved.parent.parent
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    return folder if "://" in os.fspath(folder) else epath.Path(os.path.abspath(folder))
 
 
 def _weights(folder: epath.Path) -> tuple[tuple[epath.Path, ...], list[str]]:
@@ -122,17 +130,25 @@ def _weights(folder: epath.Path) -> tuple[tuple[epath.Path, ...], list[str]]:
     for name in (WEIGHTS, WEIGHTS + _INDEX, _TORCH_WEIGHTS, _TORCH_WEIGHTS + _INDEX):
         if (file := folder / name).exists():
             return (_shards(file) if name.endswith(_INDEX) else (file,)), []
-    stem = WEIGHTS.partition(".")[0]
-    found = sorted(folder.glob(f"{stem}.*.safetensors")) or sorted(folder.glob(f"{stem}.*.bin"))
-    variants = [file for file in found if "-of-" not in file.name]  # a shard is no variant
+    variants = _variants(folder, WEIGHTS) or _variants(folder, _TORCH_WEIGHTS)
     if len(variants) > 1:
         names = ", ".join(file.name for file in variants)
         raise ValueError(f"{folder} has the weights in several variants: {names}; keep one, or rename it to {WEIGHTS}")
-    return tuple(variants), [f"the weights are {file.name}" for file in variants]
+    notes = [f"the weights are the variant {file.name}" for file in variants]
+    return (_shards(variants[0]) if variants and variants[0].suffix == ".json" else tuple(variants)), notes
+
+
+def _variants(folder: epath.Path, name: str) -> list[epath.Path]:
+    """Weights that diffusers saved with `variant`: one file, or the index of several."""
+    stem, _, suffix = name.partition(".")
+    single = [file for file in folder.glob(f"{stem}.*.{suffix}") if "-of-" not in file.name]  # a shard is no variant
+    return sorted([*single, *folder.glob(f"{name}.index.*.json")])
 
 
 def _shards(index: epath.Path) -> tuple[epath.Path, ...]:
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    content = read_json(index)
+    where = content.get("weight_map") if isinstance(content, dict) else None
+    names = sorted(set(where.values())) if isinstance(where, dict) else []
     absent = [name for name in names if not (index.parent / name).exists()]
     if absent or not names:
         raise ValueError(f"{index}: {f'its file {absent[0]} is missing' if absent else 'it names no files'}")

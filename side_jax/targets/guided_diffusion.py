@@ -5,6 +5,7 @@ blocks are a flat list, and query, key and value are one matrix.
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,21 +56,33 @@ def load_target(file: epath.PathLike) -> Target:
     source = f"{weights}, read with the flags in {described.name},"
     names = {path: state_dict_name(path, unet) for path in shapes}
     params = match_variables(tensors, shapes, names.__getitem__, source)
-    for note in flags.notes():
+    notes = (*flags.notes(), *_average_beside(weights))
+    for note in notes:
         _log.warning("%s: %s", weights, note)
-    return Target(unet, _split_qkv(params, unet, flags.use_new_attention_order), schedule, notes=flags.notes())
+    return Target(unet, _split_qkv(params, unet, flags.use_new_attention_order), schedule, notes=notes)
+
+
+def _average_beside(weights: epath.Path) -> tuple[str, ...]:
+    """A note if OpenAI's training script wrote the moving average, ema_RATE_STEP, beside these weights, modelSTEP."""
+    step = re.fullmatch(r"model(\d+)", weights.stem)
+    averages = sorted(file.name for file in weights.parent.glob(f"ema_*_{step[1]}{weights.suffix}")) if step else []
+    return (f"{weights.name} is read, and {averages[0]} beside it, the moving average, is not",) if averages else ()
 
 
 def read_architecture(file: epath.PathLike) -> UNet | None:
     """The network from the flags beside `NAME.pt`; None without them. Raises `ValueError` as `load_target`.
 
-    Channels and number of classes are those of the weights if these are there: the flags do not say them.
+    Channels and number of classes are those of the weights where these can be read: the flags do not say them.
     """
     weights = epath.Path(file)
     described = _flags_of(weights)
-    return (
-        _described(described, read_state_dict(weights) if weights.exists() else {})[1] if described.exists() else None
-    )
+    if not described.exists():
+        return None
+    try:
+        tensors = read_state_dict(weights)
+    except ValueError:  # not there, or a torch file where torch is not installed: 3 channels, 1,000 classes
+        tensors = {}
+    return _described(described, tensors)[1]
 
 
 def _described(file: epath.Path, tensors: Mapping[str, np.ndarray]) -> tuple[Flags, UNet, Schedule]:

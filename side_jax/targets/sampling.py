@@ -25,7 +25,7 @@ from side_jax.runtime.precision import compute_dtype
 from side_jax.runtime.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.targets.draw import CLASS_DRAW, draw_balanced, draw_labels
 from side_jax.targets.steering import Steering, steer
-from side_jax.targets.target import Facts, Target
+from side_jax.targets.target import Target
 
 
 def draw_classes(target: Target, keys: jax.Array) -> jax.Array | None:
@@ -64,7 +64,7 @@ class Generator:
     """Generates images by index: a pytree and pure function, from which every program of the sampler is made.
 
     Attributes:
-      target: the model, without its facts.
+      target: the model, without facts and notes.
       guide: None for unguided images.
       steps: of the solver.
       key_data: the stage's key as raw data.
@@ -157,7 +157,7 @@ class Sampler:
         self.batch_size = sampling.batch_size
         self._key, self._draw = key, sampling.draw
         generator = Generator(
-            dataclasses.replace(target, facts=Facts()),
+            target.unsaid(),
             None,
             target.schedule.steps(sampling.num_steps),
             jax.random.key_data(key),

@@ -1,5 +1,6 @@
 """The model under audit: a network, its weights and its noise schedule."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -71,6 +72,10 @@ class Target:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of its images."""
         return self.net.image_shape
+
+    def unsaid(self) -> "Target":
+        """The model without facts and notes, so that one compiled program serves every model of an architecture."""
+        return dataclasses.replace(self, facts=Facts(), notes=())
 
     def check_images(self, images: np.ndarray, name: str) -> None:
         """Raises `ValueError`, calling them `name`, unless images are uint8 [N, H, W, C] of the target's shape."""

@@ -44,6 +44,12 @@ def test_torchscript_is_read(tmp_path, compare):
         compare("torch files read by side_jax", "TorchScript", read[key], value.numpy(), 0.0)
 
 
+def test_checkpoint_of_several_state_dicts_names_what_to_take(tmp_path):
+    torch.save({"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}, "step": 5}, tmp_path / "both.pt")
+    with pytest.raises(ValueError, match=r"holds several things: model, ema, step. Take one, such as 'ema'"):
+        read_state_dict(tmp_path / "both.pt")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("name", ["model.bin", "model.pt"])
 def test_malicious_pickles_are_refused_and_not_executed(name, zipped, tmp_path):

@@ -10,10 +10,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from side_jax import load_target
-from side_jax.inside.probe import generation_classes
+from side_jax.diffusion.schedule import Schedule
+from side_jax.inside.probe import generation_classes, photo_classes
+from side_jax.targets.adm_flags import Flags
 from side_jax.targets.diffusers import WEIGHTS, files
-from side_jax.targets.state_dict import read_state_dict
+from side_jax.targets.target import Facts
 from tests.golden.ours import GOLDEN, write_adm
+from tests.targets.test_diffusers import make_directory
 
 PLAIN = GOLDEN / "plain"
 
@@ -65,18 +68,64 @@ def test_training_checkpoint_gives_its_moving_average(checkpoint):
     assert any("unet_ema, the moving average, is read" in note for note in load_target(checkpoint).notes)
 
 
+def test_moving_average_that_is_not_read_is_named(checkpoint, tmp_path):
+    assert "unet is read, and unet_ema beside it, the moving average, is not" in load_target(checkpoint / "unet").notes
+    file = write_adm(tmp_path, "legacy").rename(tmp_path / "model500000.safetensors")
+    (tmp_path / "model.json").rename(tmp_path / "model500000.json")
+    shutil.copy(file, tmp_path / "ema_0.9999_500000.safetensors")
+    said = "model500000.safetensors is read, and ema_0.9999_500000.safetensors beside it, the moving average, is not"
+    assert said in load_target(file).notes
+
+
+def test_output_folder_without_a_model_names_its_checkpoints(checkpoint):
+    (checkpoint.parent / "model_index.json").unlink()
+    shutil.rmtree(checkpoint.parent / "unet")
+    with pytest.raises(ValueError, match="it has no config.json, .*; it has checkpoint-500: name one"):
+        load_target(checkpoint.parent)
+
+
+def test_training_checkpoint_without_an_average_has_the_scheduler_of_its_output_folder(checkpoint):
+    shutil.rmtree(checkpoint / "unet")
+    (checkpoint / "unet_ema").rename(checkpoint / "unet")
+    target = load_target(checkpoint)
+    assert same_weights(target)
+    assert target.schedule.prediction_type == "v_prediction"
+    assert "../scheduler/scheduler_config.json" in files(checkpoint)
+
+
+def test_network_of_a_saved_target_still_says_what_it_was_trained_on(model):
+    (model / "manifest.json").write_text(json.dumps({"training_hashes": ["a", "b"]}))
+    for path in (model, model / "unet"):
+        assert load_target(path).facts["training_hashes"] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", ["PNDMScheduler", "DPMSolverMultistepScheduler"])
 def test_other_schedulers_give_betas_and_prediction_type(model, name):
     edit(model / "scheduler" / "scheduler_config.json", _class_name=name, skip_prk_steps=True, solver_order=2)
     target = load_target(model)
     assert target.schedule.prediction_type == "v_prediction"
-    assert any(f"of {name} the betas and the prediction type are taken" in note for note in target.notes)
+    said = f"of {name} the noise schedule is taken, and the steps are DDIM's: 1000 timesteps, linear betas 0.0001 to"
+    assert any(said in note and "0.02, v_prediction, clipping to ±1" in note for note in target.notes)
+
+
+def test_what_the_file_of_another_scheduler_does_not_say_is_named(model):
+    """PNDM has no clip_sample, and did not always have a prediction type."""
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "trained_betas": None}
+    scheduler = {"_class_name": "PNDMScheduler", "num_train_timesteps": 500, "skip_prk_steps": True, **betas}
+    (model / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    target = load_target(model)
+    assert target.schedule == Schedule(500, 0.00085, 0.012, "scaled_linear")
+    assert any(
+        "500 timesteps, scaled_linear betas 0.00085 to 0.012, epsilon, clipping to ±1; prediction_type, clip_sample as"
+        " DDIM has by default" in note
+        for note in target.notes
+    )
 
 
 def test_scheduler_without_betas_is_refused(model):
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
     (model / "scheduler" / "scheduler_config.json").write_text(json.dumps(flow))
-    with pytest.raises(ValueError, match="'FlowMatchEulerDiscreteScheduler' has no betas"):
+    with pytest.raises(ValueError, match="'FlowMatchEulerDiscreteScheduler' is not supported without beta_start"):
         load_target(model)
 
 
@@ -100,6 +149,11 @@ def test_sharded_weights_are_joined_and_a_missing_shard_is_named(model):
     index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
     assert same_weights(load_target(model))
     assert {f"unet/{shard}" for shard in where.values()} < set(files(model))
+    variant = model / "unet" / f"{WEIGHTS}.index.fp16.json"
+    index.rename(variant)
+    target = load_target(model)
+    assert same_weights(target)
+    assert any(variant.name in note for note in target.notes)
     (model / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ValueError, match="its file diffusion_pytorch_model-00002-of-00002.safetensors is missing"):
         load_target(model)
@@ -128,13 +182,6 @@ def test_names_of_a_parallel_module_are_read(model):
     assert same_weights(load_target(model))
 
 
-def test_checkpoint_of_several_state_dicts_names_what_to_take(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}, "step": 5}, tmp_path / "both.pt")
-    with pytest.raises(ValueError, match=r"holds several things: model, ema, step. Take one, such as 'ema'"):
-        read_state_dict(tmp_path / "both.pt")
-
-
 def gray(tensors):
     tensors["input_blocks.0.0.weight"] = tensors["input_blocks.0.0.weight"][:, :1]
     for name in ("out.2.weight", "out.2.bias"):
@@ -145,11 +192,25 @@ def test_gray_adm_is_read(tmp_path):
     assert load_target(write_adm(tmp_path, "legacy", gray)).image_shape[-1] == 1
 
 
+def test_diffusers_number_of_classes_is_that_of_the_weights(tmp_path):
+    """Its config says 1,000 or nothing, its weights 5."""
+    make_directory(tmp_path, "classes")
+    assert load_target(tmp_path).notes == ()
+    for said in (1000, None):
+        edit(tmp_path / "unet" / "config.json", num_class_embeds=said)
+        target = load_target(tmp_path)
+        assert target.net.num_classes == 5
+        assert target.notes == (
+            f"num_class_embeds={said} in config.json, but the weights embed 5 classes, which are taken",
+        )
+
+
 def test_number_of_classes_is_that_of_the_weights(tmp_path):
     def change(tensors):
         tensors["label_emb.weight"] = tensors["label_emb.weight"][:8]
 
-    assert load_target(write_adm(tmp_path, "updown", change)).net.num_classes == 8
+    target = load_target(write_adm(tmp_path, "updown", change))
+    assert target.net.num_classes == 8
 
 
 def test_improved_diffusions_4000_steps_are_scaled_to_what_the_network_saw(tmp_path):
@@ -166,16 +227,56 @@ def test_improved_diffusions_4000_steps_are_scaled_to_what_the_network_saw(tmp_p
         for target, t in ((plain, 300), (improved, 1200))
     ]
     np.testing.assert_allclose(*outputs, atol=1e-5)
-    with pytest.raises(ValueError, match="diffusion_steps is 4000; write rescale_timesteps too"):
-        load_target(write_adm(tmp_path, "legacy", flags={"diffusion_steps": 4000}))
 
 
-def test_heads_that_weights_cannot_confirm_are_noted(tmp_path):
-    notes = load_target(write_adm(tmp_path, "legacy", flags={"num_head_channels": -1, "num_heads": 2})).notes
-    assert any("num_heads=2" in note for note in notes)
+# Every flag of improved-diffusion's scripts but three, with the defaults that it has there.
+IMPROVED = (
+    {"num_channels": 128, "num_res_blocks": 2, "num_heads": 4, "num_heads_upsample": -1, "dropout": 0.0}
+    | {"attention_resolutions": "16,8", "learn_sigma": False, "sigma_small": False, "class_cond": False}
+    | {"noise_schedule": "linear", "timestep_respacing": "", "use_kl": False, "predict_xstart": False}
+    | {"rescale_learned_sigmas": True, "use_checkpoint": False, "use_scale_shift_norm": True}
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "widths", "time_scale"),
+    [
+        ({"image_size": 64, "diffusion_steps": 1000, "rescale_timesteps": True}, (128, 256, 384, 512), 1.0),
+        ({"image_size": 32, "diffusion_steps": 4000, "rescale_timesteps": True}, (128, 256, 256, 256), 0.25),
+        ({"image_size": 32, "diffusion_steps": "4000"}, (128, 256, 256, 256), 0.25),
+        ({"image_size": 32, "diffusion_steps": 4000, "rescale_timesteps": "False"}, (128, 256, 256, 256), 1.0),
+    ],
+)
+def test_flags_of_improved_diffusion_have_its_defaults(tmp_path, flags, widths, time_scale):
+    (tmp_path / "flags.json").write_text(json.dumps(IMPROVED | flags))
+    read = Flags.read(tmp_path / "flags.json")
+    assert (read.unet().block_out_channels, read.unet().time_scale) == (widths, time_scale)
+    said = [note for note in read.notes() if "the network gets t" in note]
+    assert len(said) == (read.diffusion_steps != 1000)
+
+
+def test_flags_that_weights_cannot_confirm_are_noted(tmp_path, caplog):
+    """Another number of heads has the same shapes, and is another network."""
+    four, two = (load_target(write_adm(tmp_path, "legacy", flags={"num_heads": heads})) for heads in (4, 2))
+    assert jax.tree.map(jnp.shape, four.params) == jax.tree.map(jnp.shape, two.params)
+    assert "the weights do not show: num_heads=2, use_new_attention_order=False, noise_schedule=linear" in two.notes[0]
+    assert two.notes[0] in caplog.text
+    assert "num_head_channels=16" in load_target(write_adm(tmp_path, "new_order")).notes[0]
 
 
 def test_only_the_classes_that_were_trained_are_generated(tmp_path):
     target = load_target(write_adm(tmp_path, "updown"))
-    drawn = generation_classes(target.replace(classes=(3, 700, 999)), jax.random.key(0), np.arange(64))
+    few = target.replace(classes=(3, 700, 999))
+    drawn = generation_classes(few, jax.random.key(0), np.arange(64))
     assert set(drawn.tolist()) == {3, 700, 999}
+    labels = np.array([2, 0], np.int32)
+    classes, source = photo_classes(few, labels, jax.random.key(0), np.arange(2))
+    assert (classes.tolist(), source) == ([999, 3], "labels")
+    assert photo_classes(few, labels + 1, jax.random.key(0), np.arange(2))[1] == "drawn"
+
+
+def test_notes_and_facts_do_not_compile_a_program_anew():
+    target = load_target(PLAIN)
+    said = target.replace(notes=("read as such",), facts=Facts({"steps": 3}))
+    assert jax.tree.structure(said.unsaid()) == jax.tree.structure(target.unsaid())
+    assert jax.tree.structure(said) != jax.tree.structure(target)

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from side_jax import load_target
 from side_jax.diffusion.schedule import Schedule
-from side_jax.targets import diffusers, diffusers_files
-from side_jax.targets.diffusers import WEIGHTS, files, save_target, torch_name, unet_shapes
+from side_jax.targets import diffusers_files
+from side_jax.targets.diffusers import UNET_OPTIONS, WEIGHTS, files, save_target, torch_name, unet_shapes
 from side_jax.targets.state_dict import to_torch
 from side_jax.targets.unet import UNet
 from tests.golden.diffusers_models import NUM_STEPS, SCHEDULES, STEP_COUNTS, TRAINED, UNETS
@@ -249,9 +249,12 @@ UNET, SCHEDULER, INDEX = "unet/config.json", "scheduler/scheduler_config.json", 
         (UNET, {"out_channels": 3}, "maps 1 to 3 channels, the images have 1"),
         (UNET, {"_class_name": "UNet2DConditionModel"}, "class 'UNet2DConditionModel' is not supported"),
         (UNET, {"_class_name": "AutoencoderKL"}, "class 'AutoencoderKL' is not supported; known: UNet2DModel"),
-        (INDEX, {"_class_name": "StableDiffusionPipeline"}, "class 'StableDiffusionPipeline' is not supported; known:"),
-        (INDEX, {"_class_name": "LDMPipeline"}, "class 'LDMPipeline' is not supported"),
-        (SCHEDULER, {"_class_name": "ScoreSdeVeScheduler"}, "class 'ScoreSdeVeScheduler' is not supported"),
+        (INDEX, {"vqvae": ["diffusers", "VQModel"]}, "pipeline 'DDIMPipeline' has vqvae; a model of pixels has"),
+        (
+            SCHEDULER,
+            {"_class_name": "IPNDMScheduler", "beta_start": None},
+            "class 'IPNDMScheduler' is not supported without",
+        ),
         (SCHEDULER, {"prediction_type": "flow"}, "prediction_type 'flow' is not supported"),
         (SCHEDULER, {"beta_schedule": "sigmoid"}, "beta_schedule 'sigmoid' is not supported"),
         (SCHEDULER, {"timestep_spacing": "karras"}, "timestep_spacing 'karras' is not supported"),
@@ -310,7 +313,7 @@ def test_option_that_diffusers_has_not_cannot_be_saved(tmp_path):
         kernel_size: int = 3
 
     target = load_target(GOLDEN / "plain")
-    options = {name: getattr(target.net, name) for name in diffusers.UNET_OPTIONS}
+    options = {name: getattr(target.net, name) for name in UNET_OPTIONS}
     save_target(dataclasses.replace(target, net=WiderUNet(**options)), tmp_path)
     with pytest.raises(ValueError, match="unet.kernel_size=5: diffusers' UNet2DModel has no such option"):
         save_target(dataclasses.replace(target, net=WiderUNet(**options, kernel_size=5)), tmp_path)

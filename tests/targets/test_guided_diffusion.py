@@ -12,7 +12,7 @@ from configs import smoke
 from side_jax import load_target
 from side_jax.targets.adm_flags import Flags
 from side_jax.targets.diffusers import save_target
-from side_jax.targets.guided_diffusion import files, state_dict_name, variable_shapes
+from side_jax.targets.guided_diffusion import files, read_architecture, state_dict_name, variable_shapes
 from side_jax.targets.state_dict import to_torch
 from tests.golden.ours import GOLDEN, adm_noise, difference, write_adm
 
@@ -82,6 +82,16 @@ def test_missing_extra_and_misshapen_weights_are_listed_under_the_files_own_name
         load_target(file)
 
 
+def test_architecture_is_read_without_the_weights_or_torch(tmp_path):
+    """For a dry run: three channels and 1,000 classes, where the weights cannot say otherwise."""
+    write_adm(tmp_path, "updown").unlink()
+    assert read_architecture(tmp_path / "model.pt").num_classes == 1000
+    (tmp_path / "model.pt").write_bytes(b"not for this machine")
+    assert read_architecture(tmp_path / "model.pt").image_shape == (16, 16, 3)
+    (tmp_path / "model.json").unlink()
+    assert read_architecture(tmp_path / "model.pt") is None
+
+
 def test_missing_flags_are_asked_for_with_an_example(tmp_path):
     file = write_adm(tmp_path, "legacy")
     (tmp_path / "model.json").unlink()
@@ -101,13 +111,13 @@ def test_missing_flags_are_asked_for_with_an_example(tmp_path):
         ({"num_channels": True}, "num_channels must be a whole number, got True"),
         ({"num_res_blocks": 0}, "num_res_blocks must be at least 1, got 0"),
         ({"channel_mult": "1;2"}, "channel_mult must be numbers above 0 with commas between, such as '4,8', got '1;2'"),
-        ({"channel_mult": ""}, "image_size 16 needs a channel_mult; only 64, 128, 256, 512 have a default"),
+        ({"channel_mult": ""}, "image_size 16 needs a channel_mult; only 32, 64, 128, 256, 512 have a default"),
         ({"attention_resolutions": "0"}, "attention_resolutions must be numbers above 0"),
         ({"num_heads": 5}, r"num_attention_heads 5 does not divide attention blocks of \[64, 32, 64"),
         ({"num_head_channels": 48}, r"num_head_channels 48 does not divide attention layers of \[32, 64\]"),
         ({"num_heads_upsample": 2}, "num_heads_upsample 2 beside num_heads 4 is not supported"),
         ({"noise_schedule": "sqrt"}, "noise_schedule 'sqrt' is not supported; known: linear, cosine"),
-        ({"rescale_timesteps": True, "diffusion_steps": 4000}, "rescale_timesteps with diffusion_steps 4000"),
+        ({"diffusion_steps": 4000}, "diffusion_steps is 4000; write rescale_timesteps too, true as improved-diffusion"),
         ({"num_channels": 48}, "norm_num_groups 32 does not divide block_out_channels 48"),
         ({"image_size": 17}, "image_size 17 is not divisible by the UNet's stride 2"),
     ],

@@ -20,7 +20,7 @@ from side_jax.diffusion.schedule import Schedule
 from side_jax.evidence import detectors
 from side_jax.evidence.memorized import BestScores, label_images
 from side_jax.inside.membership import Attack
-from side_jax.inside.probe import IndexedImages, Measure, Probe, check_timesteps, generation_classes
+from side_jax.inside.probe import IndexedImages, Measure, Probe, check_timesteps, generation_classes, photo_classes
 from side_jax.inside.spikiness import MEASURES, Forward, Spikiness, measure_spikiness
 from side_jax.matching.pool import REFERENCES
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, at_least, decided, each_of, option, require
@@ -230,7 +230,7 @@ def _photos(audit: Audit, target: Target, layers: tuple[str, ...], batch_size: i
     )
     given = np.concatenate([some.labels for some in paired])
     indices, key = np.arange(len(images)), stage_key(seed, "photos")
-    classes, source = _photo_classes(target, given, key, indices)
+    classes, source = photo_classes(target, given, key, indices)
     indexed = IndexedImages(images, indices, classes)
 
     def probe(measure: Measure) -> Probe:
@@ -252,19 +252,6 @@ def _photos(audit: Audit, target: Target, layers: tuple[str, ...], batch_size: i
         pa.table({"id": ids, "number": number, "member": member} | _columns(found)), audit.folder("detect") / MEMBERSHIP
     )
     return detectors.compare(found, member, number, _MEMBER_FPRS), source
-
-
-def _photo_classes(
-    target: Target, labels: np.ndarray, key: jax.Array, indices: np.ndarray
-) -> tuple[np.ndarray | None, str | None]:
-    """Classes of photos for a class-conditional target: their labels if the target has these classes, else drawn."""
-    count = target.net.num_classes
-    if count is None:
-        return None, None
-    known = np.arange(count) if target.classes is None else np.array(target.classes)
-    if labels.min() >= 0 and labels.max() < len(known):
-        return known[labels].astype(np.int32), "labels"
-    return generation_classes(target, key, indices), "drawn"
 
 
 def _columns(found: detectors.Detectors) -> dict[str, np.ndarray]:

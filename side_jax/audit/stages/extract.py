@@ -51,7 +51,7 @@ from side_jax.runtime.distributed import barrier, broadcast, is_primary, once
 from side_jax.runtime.files import Json, fingerprint, names, write_json
 from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import data_mesh, local_mesh, replicate
-from side_jax.targets.target import Facts, Target
+from side_jax.targets.target import Target
 
 if TYPE_CHECKING:
     from side_jax.audit.options import AuditOptions
@@ -247,7 +247,7 @@ def _count_equal_compute(audit: Audit) -> None:
         labels = audit.split.train.labels
         setting = Setting(
             row,
-            dataclasses.replace(audit.target(), facts=Facts()),
+            audit.target().unsaid(),
             1,  # one device: the number must not depend on the machine
             len(audit.split.train),
             len(np.unique(labels[labels >= 0])) or CLASSES,

@@ -11,7 +11,7 @@ from side_jax.audit.cost.jobs import Job, Setting, sampling
 from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, paired_positions, sampling_spec
 from side_jax.evidence.sanity import sanity
 from side_jax.inside.membership import Attack
-from side_jax.inside.probe import IndexedImages, Probe, generation_classes
+from side_jax.inside.probe import IndexedImages, Probe, photo_classes
 from side_jax.runtime.arrays import array_exists, load_array, save_array
 from side_jax.runtime.declare import at_least, decided, option
 from side_jax.runtime.files import Json
@@ -61,7 +61,7 @@ class SanityStage(Stage):
         shuffled = rng.permuted(images.reshape(len(images), -1, images.shape[-1]), axis=1).reshape(images.shape)
         embed = audit.descriptor()
         variation = [float(one.std(0, dtype=np.float64).mean()) for one in (images, photos)]
-        losses = _losses(audit, audit.split.train.images[training])
+        losses = _losses(audit, training)
         facts = sanity(losses, (variation[0], variation[1]), embed(images), embed(shuffled), embed(photos))
         save_array(audit.folder(self.folder) / PREVIEW, images)
         if facts["failed"]:
@@ -103,11 +103,12 @@ def _spread(count: int, audit: Audit) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, audit.options.sanity.num_images)).astype(int))
 
 
-def _losses(audit: Audit, photos: np.ndarray) -> np.ndarray:
-    """Denoising losses of photos by noise level, float [N, levels]."""
+def _losses(audit: Audit, training: np.ndarray) -> np.ndarray:
+    """Denoising losses of training photos by noise level, float [N, levels]."""
+    photos, labels = audit.split.train.images[training], audit.split.train.labels[training]
     target, key, indices = audit.target(), stage_key(audit.options.seed, "sanity"), np.arange(len(photos))
     count, size = target.schedule.num_train_timesteps, audit.options.synthesize.batch_size
     batch = min(len(photos), size if isinstance(size, int) else len(photos))
     probe = Probe(target, Attack("loss", count), key, batch, precision=audit.options.precision)
-    indexed = IndexedImages(photos, indices, generation_classes(target, key, indices))
+    indexed = IndexedImages(photos, indices, photo_classes(target, labels, key, indices)[0])
     return -np.stack([probe(indexed, int(level * count))["score"] for level in _LEVELS], axis=1)

@@ -57,7 +57,7 @@ class TargetOptions:
         "load: classes that a class-conditional target was trained on, if not all of its embeddings were; class k of"
         " the photos is the k-th of them",
         DISTINCT,
-        used=lambda options: not _trained(options),
+        used=lambda options: len(options.classes) > 0,
     )
     unet: Mapping[str, Any] = option(_UNET, "diffusers' UNet2DModel: same names, same meaning", used=_trained)
     schedule: Mapping[str, Any] = option(
@@ -87,6 +87,8 @@ class TargetOptions:
                 f"{path}.path is empty; target.source='load' needs a diffusers directory, a guided-diffusion .pt or a"
                 " workdir"
             )
+        if self.source == "train" and self.classes:
+            raise ValueError(f"{path}.classes is {self.classes}, but a target is trained without classes; leave it out")
 
     def make_net(self, image_size: int, channels: int) -> UNet:
         """The UNet to train. Image size and channels come from the data set."""
@@ -124,7 +126,8 @@ class TargetStage(Stage):
         spec: Json = {"target": decided(options)}
         if options.source == "load":
             root = model_path(options.path)
-            files = family_of(root).files(root)
+            files, classes = family_of(root).files(root), audit.target().classes
+            spec["target"] |= {"classes": classes} if classes else {}  # perhaps those of a workdir that loaded it
             return spec | {"files": {name: file_hash(file) for name, file in files.items()}}
         return spec | {"seed": audit.options.seed, "images": data_print(audit.split.train)}
 
@@ -144,15 +147,19 @@ class TargetStage(Stage):
                 f"target {options.target.path} makes {target.image_shape} images, the data set is {wanted}; set"
                 " dataset.image_size and dataset.channels to the target's"
             )
+        _check_classes(target, options.target)
         _check_training_images(target, audit)
-        _check_classes(target, audit)
+        for note in _class_notes(target, audit):
+            _log.warning("%s", note)
 
     def run(self, audit: Audit) -> Json:
         """Returns facts of the training, or the path of the loaded model."""
         options = audit.options
         if options.target.source == "load":
             path = str(absolute(model_path(options.target.path)))
-            return {"source": "load", "path": path, "notes": audit.target().notes}
+            target = audit.target()
+            notes = (*target.notes, *_class_notes(target, audit))
+            return {"source": "load", "path": path, "classes": target.classes, "notes": notes}
         train, directory = options.target.train, audit.workdir / "target"
         net = options.target.make_net(options.dataset.image_size, options.dataset.channels)
         schedule, key = options.target.make_schedule(), stage_key(options.seed, "target")
@@ -211,21 +218,30 @@ class TargetStage(Stage):
         )
 
 
-def _check_classes(target: Target, audit: Audit) -> None:
-    """Refuses classes that the target does not have, and warns if it generates others than the photos have."""
-    count, chosen, photos = target.net.num_classes, audit.options.target.classes, len(audit.split.train.label_names)
-    wrong = [k for k in chosen if not 0 <= k < (count or 0)]
+def _check_classes(target: Target, options: TargetOptions) -> None:
+    """Refuses classes that the target does not have."""
+    count = target.net.num_classes
+    wrong = [k for k in options.classes if not 0 <= k < (count or 0)]
     if wrong:
         has = f"has the classes 0 … {count - 1}" if count else "has no classes"
-        raise ValueError(f"target.classes names {wrong[0]}, but the target {audit.options.target.path} {has}")
-    generated = len(chosen) or count
-    if generated and photos and generated != photos:
-        _log.warning(
-            "the target generates %d classes, and the photos have %d: target.classes names those that it was trained"
-            " on, dataset.class_order numbers the photos' classes",
-            generated,
-            photos,
+        raise ValueError(f"target.classes names {wrong[0]}, but the target {options.path} {has}")
+
+
+def _class_notes(target: Target, audit: Audit) -> tuple[str, ...]:
+    """What to know of the classes of a class-conditional target and of the photos."""
+    count, photos = target.net.num_classes, len(audit.split.train.label_names)
+    if count is None:
+        return ()
+    chosen = f" {len(target.classes)} of" if target.classes else ""
+    generated, notes = len(target.classes or range(count)), []
+    if photos and generated != photos:
+        notes.append(
+            f"images are generated of{chosen} its {count} classes, but the photos have {photos}: target.classes names"
+            " those that it was trained on, dataset.class_order numbers the photos'"
         )
+    elif chosen:
+        notes.append(f"images are generated of{chosen} its {count} classes (target.classes)")
+    return tuple(notes)
 
 
 def _check_training_images(target: Target, audit: Audit) -> None:

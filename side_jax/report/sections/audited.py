@@ -19,7 +19,7 @@ def _blocks(page: Page) -> Iterator[Table]:
     )
     rows = [
         ("Target", "trained here" if target["source"] == "train" else target["path"]),
-        *(("Read as", note) for note in page.facts["stages"]["target"]["facts"].get("notes", ())),
+        *(("Note on the target", note) for note in page.facts["stages"]["target"]["facts"].get("notes", ())),
         ("Images", _images(options["dataset"], metrics["images"])),
         ("Prepared", _prepared(options["dataset"], metrics["traits"])),
         ("Skipped files", _skipped(metrics["skipped"], metrics["damaged_parts"])),
