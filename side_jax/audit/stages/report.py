@@ -233,7 +233,7 @@ def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
         {scale: found.best for scale, found in shown.items()},
         ranked(audit, detect) if detect else None,
         steered(audit, steer) if steer else None,
-        load_array(audit.folder("sanity") / PREVIEW)[:_PREVIEWED],
+        load_array(audit.folder("sanity") / PREVIEW)[:_PREVIEWED] if metrics["sanity"] else None,
     )
 
 

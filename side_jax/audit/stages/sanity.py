@@ -12,9 +12,9 @@ from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, pair
 from side_jax.evidence.sanity import sanity
 from side_jax.inside.membership import Attack
 from side_jax.inside.probe import IndexedImages, Probe, photo_classes
-from side_jax.runtime.arrays import array_exists, load_array, save_array
+from side_jax.runtime.arrays import load_array, save_array
 from side_jax.runtime.declare import at_least, decided, option
-from side_jax.runtime.files import Json
+from side_jax.runtime.files import MANIFEST, Json
 from side_jax.runtime.sharding import local_mesh, stage_key
 from side_jax.targets.sampling import Sampler
 
@@ -38,7 +38,7 @@ class SanityStage(Stage):
 
     name = "sanity"
     folder = "sanity"
-    needs = ("target", "synthesize")
+    needs = ("target",)  # synthetic images are read if they are there, and the same ones made if not
     alone = True
 
     def spec(self, audit: Audit) -> Json:
@@ -81,7 +81,7 @@ def _images(audit: Audit) -> np.ndarray:
     """The first synthetic images: those of the stage, or made here where no guide needs them."""
     options, synthetic = audit.options, audit.folder("synthetic") / "images.zarr"
     indices = np.arange(options.sanity.num_images)
-    if array_exists(synthetic):
+    if (audit.folder("synthetic") / MANIFEST).exists():
         return load_array(synthetic, slice(0, min(len(indices), options.synthesize.num_images)))
     how = audit.sampling(options.synthesize.num_steps)
     size = options.synthesize.batch_size

@@ -24,6 +24,11 @@ def setting(module=smoke, devices=1, **changes):
 UNGUIDED = {"target.source": "load", "target.path": "m", "classifier.guide": "none", "extract.scales": (0.0,)}
 
 
+def sweep(rows):
+    """The first row of the sweep."""
+    return next(row for row in rows if row.stage == "extract")
+
+
 def test_every_step_of_the_sampler_is_counted():
     """Against the loop written out; XLA counts the body of a scan once."""
     few = setting(**UNGUIDED, **{"extract.num_steps": 3})
@@ -35,21 +40,21 @@ def test_every_step_of_the_sampler_is_counted():
         return x_t
 
     written_out = jax.jit(loop).lower(few.target, x).compile().cost_analysis()["flops"] / 8
-    three = audit_cost(few).works[0]
-    thirty = audit_cost(setting(**UNGUIDED, **{"extract.num_steps": 30})).works[0]
+    three = sweep(audit_cost(few).works)
+    thirty = sweep(audit_cost(setting(**UNGUIDED, **{"extract.num_steps": 30})).works)
     assert three.flops == pytest.approx(written_out, rel=0.01)
     assert thirty.flops == pytest.approx(10 * three.flops)
     assert three.images == few.options.extract.num_images
 
 
 def jobs(setting):
-    found = [job for job in audit_jobs(setting) if job.stage not in ("detect", "steer")]
+    found = [job for job in audit_jobs(setting) if job.stage not in ("sanity", "detect", "steer")]
     return [(job.stage, job.what, job.images, job.calls) for job in found]
 
 
 def test_images_of_the_papers_sweep():
-    sweep = {"extract.scales": tuple(map(float, range(51))), "extract.descriptor": "pixel"}
-    assert jobs(setting(celeba_hq, **sweep)) == [
+    many = {"extract.scales": tuple(map(float, range(51))), "extract.descriptor": "pixel"}
+    assert jobs(setting(celeba_hq, **many)) == [
         ("target", "train, 258,000 steps", 258_000 * 64, 1),
         ("synthesize", "unguided, 50 steps", 50_000, 50),
         ("label", "train teacher, 10,000 steps", 640_000, 1),
@@ -61,6 +66,16 @@ def test_images_of_the_papers_sweep():
         ("extract", "guided, 50 steps", 50 * 50_000, 50),
         ("extract", "pixel descriptor", 51 * 50_000, 1),
     ]
+
+
+def test_sanity_samples_only_where_no_guide_needs_synthetic_images():
+    def counted(**changes):
+        found = [job for job in audit_jobs(setting(**changes)) if job.stage == "sanity"]
+        return [(job.what, job.images, job.calls) for job in found]
+
+    photos = ("photos, 4 forward passes", 8, 4)
+    assert counted() == [photos]
+    assert counted(**UNGUIDED) == counted(**{"extract.scales": (0.0,)}) == [("unguided, 3 steps", 8, 3), photos]
 
 
 def test_steered_images_and_their_direction_are_counted():
@@ -149,7 +164,7 @@ def test_match_is_counted_by_hand():
 
 def test_memory_falls_with_the_devices_that_share_a_batch():
     changes = UNGUIDED | {"extract.batch_size": 64}
-    one, eight = (audit_cost(setting(devices=devices, **changes)).needs[0].program for devices in (1, 8))
+    one, eight = (sweep(audit_cost(setting(devices=devices, **changes)).needs).program for devices in (1, 8))
     assert eight.batch == 8
     assert eight.fixed == one.fixed
     assert eight.bytes < one.bytes / 2
@@ -161,5 +176,5 @@ def test_weights_of_the_descriptor_lie_beside_the_unets():
     sscd = dataclasses.replace(pixel, options=dataclasses.replace(pixel.options, extract=sscd_options))
     costs = [audit_cost(one) for one in (pixel, sscd)]
     statistics = 53_120 * 4  # mean and variance of ResNet50's 26,560 normalised channels
-    added = costs[1].needs[0].program.fixed - costs[0].needs[0].program.fixed
+    added = sweep(costs[1].needs).program.fixed - sweep(costs[0].needs).program.fixed
     assert added == 4 * costs[1].parameters["descriptor"] + statistics
