@@ -146,7 +146,7 @@ def test_class_conditional_target_is_steered_with_the_classes_of_the_noise(sets)
     """Each set the same image twice, under other noise and another class: where the images agree, nothing is left."""
     target = small_target(num_class_embeds=5)
     layer = decoder_blocks(target)[-1]
-    assert len(set(draw_classes(target.net, index_keys(stage_key(0, "steer"), np.arange(2))).tolist())) == 2
+    assert len(set(draw_classes(target, index_keys(stage_key(0, "steer"), np.arange(2))).tolist())) == 2
     same, other = (
         side_jax.steering_vectors(target, sets[0][[0, 0]], images[[0, 0]], [layer], STEPS) for images in sets
     )

@@ -1,6 +1,5 @@
 """The detect stage on sweeps written by hand: labels and comparisons, without a network."""
 
-import numpy as np
 import pytest
 from etils import epath
 
@@ -26,22 +25,6 @@ def test_best_scores_are_those_of_the_sweep(audit):
     table = detect.read_scale(audit, 1.0)
     assert found["paired_"].tolist() == pytest.approx([row[0] for row in table["paired_scores"].to_pylist()])
     assert len(found[""]) == 40
-
-
-def test_photos_have_their_labels_as_classes_only_if_the_target_knows_such():
-    key, indices = detect.stage_key(0, "photos"), np.arange(3)
-
-    class Target:
-        class net:  # noqa: N801
-            num_classes = 10
-
-    classes, source = detect._photo_classes(Target, np.array([0, 9, 3]), key, indices)
-    assert source == "labels" and classes.tolist() == [0, 9, 3]
-    for outside in ([0, 10, 3], [0, -1, 3]):
-        classes, source = detect._photo_classes(Target, np.array(outside), key, indices)
-        assert source == "drawn" and all(0 <= value < 10 for value in classes)
-    Target.net.num_classes = None
-    assert detect._photo_classes(Target, np.array([0, 1, 2]), key, indices) == (None, None)
 
 
 @pytest.mark.parametrize(
