@@ -19,7 +19,7 @@ def _blocks(page: Page) -> Iterator[Table]:
     )
     rows = [
         ("Target", "trained here" if target["source"] == "train" else target["path"]),
-        *(("Note on the target", note) for note in page.facts["stages"]["target"]["facts"].get("notes", ())),
+        *(("Note on the target", note) for note in _notes(page)),
         ("Images", _images(options["dataset"], metrics["images"])),
         ("Prepared", _prepared(options["dataset"], metrics["traits"])),
         ("Skipped files", _skipped(metrics["skipped"], metrics["damaged_parts"])),
@@ -29,6 +29,12 @@ def _blocks(page: Page) -> Iterator[Table]:
     if "distill" in page.facts["stages"]:
         rows.append(("Guide", _guide(page.facts["stages"]["label"]["facts"], options["classifier"])))
     yield Table([], rows)
+
+
+def _notes(page: Page) -> list[str]:
+    """What reading the target assumed or chose."""
+    stages = page.facts["stages"]
+    return list(stages["target"]["facts"].get("notes", ())) if "target" in stages else []
 
 
 def _images(dataset: Json, images: dict[str, int]) -> str:
