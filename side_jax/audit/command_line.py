@@ -71,7 +71,13 @@ def _config() -> Config:
         return config
     if _WORKDIR.value is None or not (epath.Path(_WORKDIR.value) / "config.json").exists():
         raise ValueError("--config and --workdir are needed, e.g. --config=configs/orl.py --workdir=runs/orl")
-    return status.stored_config(epath.Path(_WORKDIR.value))[0]
+    stored, differing = status.stored_config(epath.Path(_WORKDIR.value))
+    if differing:
+        print(
+            f"config.json is of a version with other fields ({', '.join(differing)}); they are left out",
+            file=sys.stderr,
+        )
+    return stored
 
 
 def _parse(arguments: list[str]) -> None:

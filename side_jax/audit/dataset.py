@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from side_jax.data import cache
-from side_jax.data.classes import ORDERS, check_order, labelled, numbered, read_table, renumbered
+from side_jax.data.classes import ORDERS, check_order, labelled, numbered, read_table, renumbered, table_file
 from side_jax.data.images import ImageSet
 from side_jax.data.load import load_images, location
 from side_jax.data.preparation import BACKGROUNDS, FILTERS, ORIENTATIONS, RECIPES, RESIZES, Recipe
@@ -169,9 +169,8 @@ def _key(dataset: DatasetOptions) -> str:
     options = dataclasses.asdict(dataset)
     paths = (dataset.path, dataset.heldout_path) if dataset.heldout_path else (dataset.path,)
     sources = {location(dataset.name, path, dataset.data_dir) for path in paths}
-    texts = [value for value in options.values() if value and isinstance(value, str)]
-    named = {epath.Path(part) for text in texts for part in (text, text.rpartition(":")[0]) if part}
-    return cache.cache_key(options, sources | {path for path in named if path.exists()})
+    table = {table_file(dataset.labels)} if dataset.labels else set()
+    return cache.cache_key(options, sources | table)
 
 
 def _split(dataset: DatasetOptions) -> Split:

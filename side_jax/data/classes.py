@@ -136,6 +136,11 @@ def read_table(path: str) -> Table:
     return table
 
 
+def table_file(path: str) -> epath.Path:
+    """The file that `read_table` reads. Raises `ValueError` if there is none."""
+    return _source(path)[0]
+
+
 def _source(path: str) -> tuple[epath.Path, str]:
     """The file, and the name of a column after its last colon or ""."""
     head, colon, tail = path.rpartition(":")

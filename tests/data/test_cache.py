@@ -118,8 +118,9 @@ def test_other_photos_are_decoded_again(audit, change, caplog):
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(DatasetOptions)])
 def test_every_option_counts(audit, field):
-    """Those that another engineer adds too: none is listed by hand."""
+    """New ones too: none is listed by hand."""
     options, other = audit[0], {"name": "orl", "path": audit[0].path + "/a", "heldout_path": audit[0].path + "/b"}
+    other["labels"] = audit[0].path + "/a/0.bmp"
     changed = dataclasses.replace(options, **{field: other.get(field, ("another value",))})
     assert dataset._key(changed) != dataset._key(options) == dataset._key(dataclasses.replace(options))
 
@@ -136,14 +137,23 @@ def test_links_count_by_what_they_lead_to(audit, tmp_path):
     assert dataset._key(options) != before
 
 
-def test_file_that_an_option_names_counts(audit, tmp_path):
-    """Whatever the option: a list of labels, for instance."""
+@pytest.mark.parametrize("column", ["", ":Male"])
+def test_table_of_classes_counts(audit, tmp_path, column):
     labels = tmp_path / "labels.csv"
     labels.write_text("a")
-    options = dataclasses.replace(audit[0], data_dir=str(labels))
+    options = dataclasses.replace(audit[0], labels=f"{labels}{column}")
     before = dataset._key(options)
-    labels.write_text("b")
+    labels.write_text("other")
     assert dataset._key(options) != before
+
+
+def test_folder_that_is_named_like_a_choice_does_not_count(audit, tmp_path, monkeypatch):
+    """Such as side_jax, the recipe, in a checkout: every file that Python compiled made photos be decoded again."""
+    monkeypatch.chdir(tmp_path)
+    before = dataset._key(audit[0])
+    os.mkdir(audit[0].prepare)
+    (tmp_path / audit[0].prepare / "compiled.pyc").touch()
+    assert dataset._key(audit[0]) == before
 
 
 def flip_a_bit(folder):

@@ -211,6 +211,17 @@ def test_page_without_heldout_images_says_so():
     assert "held-out photo</span>" not in text
 
 
+def test_verdict_is_withheld_from_a_target_that_fails_the_sanity_check():
+    failed = ["its denoising loss on photos is not finite, as if a weight were NaN", "its images are all alike"]
+    numbers = metrics(40) | {"sanity": {"failed": failed}}
+    first, second = verdicts(numbers)
+    assert first == (
+        "No verdict: the target does not make images of this kind. Its denoising loss on photos is not finite, as if a"
+        " weight were NaN; its images are all alike."
+    )
+    assert second.startswith("Check that the weights")
+
+
 def test_verdict_names_copying_only_when_it_is_significant():
     assert "this target gives back training data (p &lt; 0.001)" not in verdicts(metrics(20))[1]  # text, not markup
     assert "this target gives back training data (p < 0.001)" in verdicts(metrics(40))[1]

@@ -56,7 +56,7 @@ class SanityStage(Stage):
 
     def run(self, audit: Audit) -> Json:
         """Returns the measurements, and warns at once if the target fails a check."""
-        images, photos, training = _images(audit), _photos(audit), _spread(len(audit.split.train), audit)
+        images, (photos, source), training = _images(audit), _photos(audit), _spread(len(audit.split.train), audit)
         rng = np.random.default_rng(audit.options.seed)
         shuffled = rng.permuted(images.reshape(len(images), -1, images.shape[-1]), axis=1).reshape(images.shape)
         embed = audit.descriptor()
@@ -66,7 +66,7 @@ class SanityStage(Stage):
         save_array(audit.folder(self.folder) / PREVIEW, images)
         if facts["failed"]:
             _log.warning("sanity: the target fails; the report has no verdict: %s", "; ".join(facts["failed"]))
-        return facts | {"num_images": len(images), "photos": "held-out" if len(audit.split.heldout) > 2 else "training"}
+        return facts | {"num_images": len(images), "photos": source}
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """The sampler, unless there are synthetic images; and forward passes on photos."""
@@ -84,18 +84,23 @@ def _images(audit: Audit) -> np.ndarray:
     if (audit.folder("synthetic") / MANIFEST).exists():
         return load_array(synthetic, slice(0, min(len(indices), options.synthesize.num_images)))
     how = audit.sampling(options.synthesize.num_steps)
-    size = options.synthesize.batch_size
-    how = dataclasses.replace(how, batch_size=min(len(indices), size if isinstance(size, int) else len(indices)))
+    how = dataclasses.replace(how, batch_size=_batch_size(audit, len(indices)))
     sampler = Sampler(audit.target(), stage_key(options.seed, "synthesize"), how, mesh=local_mesh())
     return np.concatenate([batch for _, batch in sampler(indices, 0.0)])
 
 
-def _photos(audit: Audit) -> np.ndarray:
-    """Held-out photos, one for each picture; training photos if fewer than 3 are held out."""
-    split = audit.split
-    if len(split.heldout) < 3:
-        return split.train.images[_spread(len(split.train), audit)]
-    return split.heldout.images[paired_positions(audit)[1][: audit.options.sanity.num_images]]
+def _photos(audit: Audit) -> tuple[np.ndarray, str]:
+    """Held-out photos, one for each picture, or training photos if fewer than 3 are held out; and which they are."""
+    split, heldout = audit.split, paired_positions(audit)[1]
+    if len(heldout) < 3:
+        return split.train.images[_spread(len(split.train), audit)], "training"
+    return split.heldout.images[heldout[_spread(len(heldout), audit)]], "held-out"
+
+
+def _batch_size(audit: Audit, count: int) -> int:
+    """That of synthesize, if it is a number, and at most `count`."""
+    size = audit.options.synthesize.batch_size
+    return min(count, size) if isinstance(size, int) else count
 
 
 def _spread(count: int, audit: Audit) -> np.ndarray:
@@ -107,8 +112,7 @@ def _losses(audit: Audit, training: np.ndarray) -> np.ndarray:
     """Denoising losses of training photos by noise level, float [N, levels]."""
     photos, labels = audit.split.train.images[training], audit.split.train.labels[training]
     target, key, indices = audit.target(), stage_key(audit.options.seed, "sanity"), np.arange(len(photos))
-    count, size = target.schedule.num_train_timesteps, audit.options.synthesize.batch_size
-    batch = min(len(photos), size if isinstance(size, int) else len(photos))
-    probe = Probe(target, Attack("loss", count), key, batch, precision=audit.options.precision)
+    count, batch_size = target.schedule.num_train_timesteps, _batch_size(audit, len(photos))
+    probe = Probe(target, Attack("loss", count), key, batch_size, precision=audit.options.precision)
     indexed = IndexedImages(photos, indices, photo_classes(target, labels, key, indices)[0])
     return -np.stack([probe(indexed, int(level * count))["score"] for level in _LEVELS], axis=1)

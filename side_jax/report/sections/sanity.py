@@ -40,8 +40,9 @@ def _withheld(metrics: Json) -> list[str]:
     failed = (metrics["sanity"] or {}).get("failed")
     if not failed:
         return []
+    reasons = "; ".join(failed)
     return [
-        f"No verdict: the target does not make images of this kind. {'; '.join(failed).capitalize()}.",
+        f"No verdict: the target does not make images of this kind. {reasons[0].upper()}{reasons[1:]}.",
         "Check that the weights, the scheduler, the prediction type, the image size and the photos belong together.",
     ]
 
