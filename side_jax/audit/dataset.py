@@ -1,6 +1,8 @@
 """The photos of an audit: their options, and their split into training and held-out photos."""
 
+import csv
 import dataclasses
+import io
 import itertools
 from collections import Counter
 from typing import Any
@@ -15,8 +17,8 @@ from side_jax.data.load import load_images, location
 from side_jax.data.preparation import BACKGROUNDS, FILTERS, ORIENTATIONS, RECIPES, RESIZES, Recipe
 from side_jax.data.splitting import Split, near_duplicate_cosine, near_duplicate_groups, split_images
 from side_jax.runtime.declare import CONTENT, at_least, named_in, option
-from side_jax.runtime.distributed import once
-from side_jax.runtime.files import is_local
+from side_jax.runtime.distributed import is_primary, once
+from side_jax.runtime.files import is_local, write_bytes
 from side_jax.runtime.mapped import rows
 
 
@@ -123,23 +125,6 @@ class DatasetOptions:
 _NAMED = 10  # held-out photos that a message names
 
 
-class TrainedOn(ValueError):
-    """Held-out photos are training photos too, or nearly.
-
-    Attributes:
-      pairs: id of each such held-out photo, and of a training photo that it repeats.
-    """
-
-    def __init__(self, message: str, pairs: list[tuple[str, str]]) -> None:
-        super().__init__(message)
-        self.pairs = pairs
-
-    @property
-    def named(self) -> bool:
-        """True if the message names them all."""
-        return len(self.pairs) <= _NAMED
-
-
 def load_split(dataset: DatasetOptions, workdir: epath.Path | None = None) -> Split:
     """Reads the photos of a config and splits them into training and held-out photos.
 
@@ -148,12 +133,12 @@ def load_split(dataset: DatasetOptions, workdir: epath.Path | None = None) -> Sp
       workdir: if given, the photos are taken from its cache where that holds them, and else get the key for `keep`.
     """
     if workdir is None:
-        return _split(dataset)
+        return _split(dataset, None)
     key = _key(dataset)  # before anything is read: what changes meanwhile has another key
     # `--force_new` is asked for the one workdir, and works in another beside it.
     folders = [workdir, *sorted(workdir.parent.glob(f"{workdir.name}-*"))]
     kept = cache.find([folder / cache.FOLDER for folder in folders], key)
-    return kept or dataclasses.replace(_split(dataset), key=key)
+    return kept or dataclasses.replace(_split(dataset, workdir), key=key)
 
 
 def keep(split: Split, workdir: epath.Path) -> Split:
@@ -173,7 +158,7 @@ def _key(dataset: DatasetOptions) -> str:
     return cache.cache_key(options, sources | table)
 
 
-def _split(dataset: DatasetOptions) -> Split:
+def _split(dataset: DatasetOptions, workdir: epath.Path | None) -> Split:
     recipe, order = dataset.recipe(), dataset.class_order
     table = read_table(dataset.labels) if dataset.labels else None
 
@@ -188,11 +173,11 @@ def _split(dataset: DatasetOptions) -> Split:
         # Its classes may be fewer than those that a list names, or more, which get numbers after them.
         unseen = load(dataset.heldout_path, order if isinstance(order, str) else "natural")
         traits += Counter(unseen.traits)
-        split = _with_unseen(images, unseen, dataset)
+        split = _with_unseen(images, unseen, dataset, workdir)
     return dataclasses.replace(split, traits=dict(traits))
 
 
-def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) -> Split:
+def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions, workdir: epath.Path | None) -> Split:
     """Training and held-out photos, without held-out near-duplicates of training photos, which calibrate nothing.
 
     Near-duplicates in files are refused: their owner can remove them. Those of a TensorFlow data set are skipped and
@@ -206,11 +191,11 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
         first = {group: name for name, group in reversed(list(zip(images.ids, groups[: len(images)], strict=True)))}
         pairs = [(unseen.ids[i], first[groups[len(images) + i]]) for i in np.flatnonzero(known)]
         such = ", ".join(f"{one} (as {other})" for one, other in pairs[:_NAMED])
-        raise TrainedOn(
+        more = f" …; {_list_beside(workdir, pairs)} has them all" if workdir and len(pairs) > _NAMED else ""
+        raise ValueError(
             f"dataset.heldout_path {dataset.heldout_path!r}: {len(pairs)} of its {len(unseen)} images are training"
             f" images too, or nearly (dataset.near_duplicate: pixel cosine {cosine:.5g} or more); remove them from one"
-            f" of the two: {such}",
-            pairs,
+            f" of the two: {such}{more}"
         )
     dropped = tuple((unseen.ids[i], "held out, but nearly a training image") for i in np.flatnonzero(known))
     skipped = images.skipped + unseen.skipped + dropped
@@ -218,3 +203,13 @@ def _with_unseen(images: ImageSet, unseen: ImageSet, dataset: DatasetOptions) ->
     heldout = renumbered(unseen[kept], images.label_names)
     groups = groups[np.append(np.arange(len(images)), len(images) + kept)]
     return Split(images, heldout, skipped, groups, cosine, separate=True)
+
+
+def _list_beside(workdir: epath.Path, pairs: list[tuple[str, str]]) -> epath.Path:
+    """Writes which held-out photo repeats which training photo, beside the workdir: that is not begun, or another's."""
+    path = workdir.parent / f"{workdir.name}-near_duplicates.csv"
+    if is_primary():
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("held_out", "training"), *pairs])
+        write_bytes(path, text.getvalue().encode())
+    return path

@@ -6,16 +6,14 @@ resumes and a complete one is skipped. A stage that was made with other options 
 message names the field that differs.
 """
 
-import csv
 import dataclasses
 import datetime
-import io
 import logging
 import time
 
 from etils import epath
 
-from side_jax.audit.dataset import TrainedOn, keep, load_split
+from side_jax.audit.dataset import keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import provenance, software
@@ -45,13 +43,7 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     root = epath.Path(workdir)
     files.check_workdir(root)
     _check_apart(options, root)
-    try:
-        split = load_split(options.dataset, root)
-    except TrainedOn as error:
-        if error.named:
-            raise
-        raise ValueError(f"{error} …; {_list_beside(root, error.pairs)} has them all") from error
-    audit = Audit(options, root, split)
+    audit = Audit(options, root, load_split(options.dataset, root))
     check(audit)
     return audit
 
@@ -68,16 +60,6 @@ def _check_apart(options: AuditOptions, root: epath.Path) -> None:
         folder = epath.Path(path).resolve() if path and files.is_local(path) else None
         if folder == workdir or (folder in workdir.parents and field != "target.path"):
             raise ValueError(f"workdir {str(root)!r} is or lies in {field} {path!r}; choose a folder outside")
-
-
-def _list_beside(workdir: epath.Path, pairs: list[tuple[str, str]]) -> epath.Path:
-    """Writes which held-out photo repeats which training photo, beside the workdir: that is not begun, or another's."""
-    path = workdir.parent / f"{workdir.name}-near_duplicates.csv"
-    if is_primary():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("held_out", "training"), *pairs])
-        files.write_bytes(path, text.getvalue().encode())
-    return path
 
 
 def check(audit: Audit) -> None:
