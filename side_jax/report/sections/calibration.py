@@ -64,7 +64,8 @@ def _verdict(metrics: Json) -> list[str]:
 
 def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
     train = row["train"]["bands"][band]
-    pictures = f", {interval(train['ums_pictures'])} % different pictures" if "ums_pictures" in train else ""
+    by_picture = train.get("ums_pictures", train["ums"])
+    pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
     text = (
         f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
         f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"

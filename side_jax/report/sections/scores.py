@@ -40,7 +40,7 @@ def _blocks(page: Page) -> Iterator[Block]:
             " equally many of both."
         )
     if page.repeated:
-        note += " Different pictures: the same with near-duplicates among the training photos as one."
+        note += " The photos that are compared one to one have no repeats, so that UMS counts different pictures."
     yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals the jackknife's.")
 
 
@@ -71,9 +71,6 @@ def _columns(page: Page, compared: str) -> Iterator[_Column]:
     images = page.metrics["images"]
     if page.calibrated and images["train"] != images["paired"]:
         yield _Column(Text(f"AMS, all {images['train']}", "train"), "train", "ams")
-    if page.repeated:
-        yield _Column(Text(f"UMS, all {images['train']}", "train"), "train", "ums")
-        yield _Column(Text(f"different pictures, all {images['train']}", "train"), "train", "ums_pictures")
     for score, name in _SCORES.items():
         yield _Column(Text(name, "train"), compared, score)
         if page.calibrated and score != "ums_all":
