@@ -31,10 +31,8 @@ def _blocks(page: Page) -> Iterator[Block]:
 
 
 def _cell(row: Json, band: str, score: str) -> list[str | Text]:
-    """Against training photos, also by picture if they repeat; if there are any, against held-out ones; the gain."""
+    """Against training photos; if there are any, against held-out ones; the gain."""
     lines: list[str | Text] = [Text(interval(row["train"][band][score]), "train")]
-    if pictures := row["train"][band].get(f"{score}_pictures"):
-        lines.append(Text(f"{interval(pictures)} different pictures", "train"))
     if row["heldout"]:
         lines.append(Text(interval(row["heldout"][band][score]), "heldout"))
     if row["gain"]:
