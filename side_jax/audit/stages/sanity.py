@@ -70,7 +70,8 @@ class SanityStage(Stage):
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """The sampler, unless there are synthetic images; and forward passes on photos."""
-        options, batch = setting.options, setting.options.synthesize.batch_size
+        options = setting.options
+        batch = _batch_size(options, options.sanity.num_images)
         if not options.synthetic or max(options.extract.scales) == 0:
             yield sampling(self.name, setting, options.sanity.num_images, options.synthesize.num_steps, batch)
         one = sampling(self.name, setting, options.sanity.num_images, len(_LEVELS), batch)
@@ -84,7 +85,7 @@ def _images(audit: Audit) -> np.ndarray:
     if (audit.folder("synthetic") / MANIFEST).exists():
         return load_array(synthetic, slice(0, min(len(indices), options.synthesize.num_images)))
     how = audit.sampling(options.synthesize.num_steps)
-    how = dataclasses.replace(how, batch_size=_batch_size(audit, len(indices)))
+    how = dataclasses.replace(how, batch_size=_batch_size(options, len(indices)))
     sampler = Sampler(audit.target(), stage_key(options.seed, "synthesize"), how, mesh=local_mesh())
     return np.concatenate([batch for _, batch in sampler(indices, 0.0)])
 
@@ -97,9 +98,9 @@ def _photos(audit: Audit) -> tuple[np.ndarray, str]:
     return split.heldout.images[heldout[_spread(len(heldout), audit)]], "held-out"
 
 
-def _batch_size(audit: Audit, count: int) -> int:
+def _batch_size(options: "AuditOptions", count: int) -> int:
     """That of synthesize, if it is a number, and at most `count`."""
-    size = audit.options.synthesize.batch_size
+    size = options.synthesize.batch_size
     return min(count, size) if isinstance(size, int) else count
 
 
@@ -112,7 +113,7 @@ def _losses(audit: Audit, training: np.ndarray) -> np.ndarray:
     """Denoising losses of training photos by noise level, float [N, levels]."""
     photos, labels = audit.split.train.images[training], audit.split.train.labels[training]
     target, key, indices = audit.target(), stage_key(audit.options.seed, "sanity"), np.arange(len(photos))
-    count, batch_size = target.schedule.num_train_timesteps, _batch_size(audit, len(photos))
+    count, batch_size = target.schedule.num_train_timesteps, _batch_size(audit.options, len(photos))
     probe = Probe(target, Attack("loss", count), key, batch_size, precision=audit.options.precision)
     indexed = IndexedImages(photos, indices, photo_classes(target, labels, key, indices)[0])
     return -np.stack([probe(indexed, int(level * count))["score"] for level in _LEVELS], axis=1)
