@@ -8,7 +8,7 @@ import io
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -61,7 +61,19 @@ def load_images(
     root = location(name, path)
     if name == "npz":
         return _load_npz(root, image_size, channels)
-    return _load_folder(root, image_size, channels, recipe, suffix=".pgm" if name == "orl" else "")
+    return _load_folder(root, name, image_size, channels, recipe)
+
+
+def encoded_images(name: str, path: str | None, data_dir: str, ids: Collection[str]) -> dict[str, bytes]:
+    """The photos with these ids as their files have them; nothing of "npz". Arguments and errors as `load_images`."""
+    if name == "tfds" and path:
+        from side_jax.data.tfds_images import encoded_records
+
+        return {one: read()[0] for one, read in encoded_records(path, data_dir) if one in ids}
+    root = location(name, path)
+    if name == "npz":
+        return {}
+    return {one: file.read_bytes() for one, file in _named_files(root, name) if one in ids}
 
 
 def location(name: str, path: str | None, data_dir: str = "") -> epath.Path:
@@ -91,7 +103,7 @@ def _orl_folder() -> epath.Path:
     return epath.Path(spec.origin).parent / "datasets" / "ORL_faces"
 
 
-def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recipe, suffix: str = "") -> ImageSet:
+def _load_folder(root: epath.Path, name: str, image_size: int, channels: int, recipe: Recipe) -> ImageSet:
     """The class of an image is the name of its parent folder, at any depth below the root.
 
     So train/ID/x.jpg and test/ID/y.jpg are one class ID, and a flat folder has none. What Pillow opens by its content
@@ -99,14 +111,23 @@ def _load_folder(root: epath.Path, image_size: int, channels: int, recipe: Recip
     """
     if not root.is_dir():
         raise ValueError(f"dataset.path {str(root)!r} is not a folder")
-    files = sorted(files_below(root, suffix), key=lambda f: [natural_key(part) for part in f.relative_to(root).parts])
-    records = ((_id(file, root), partial(_read_file, file, root)) for file in files)
+    files = sorted(_named_files(root, name), key=lambda named: _natural_parts(named[1], root))
+    records = ((one, partial(_read_file, file, root)) for one, file in files)
     images, ids, classes, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
         raise ValueError(f"dataset.path {str(root)!r}: {reason}{first}")
     return classified(ImageSet(images, np.full(len(ids), -1, np.int32), ids, (), skipped, traits), classes)
+
+
+def _named_files(root: epath.Path, name: str) -> Iterator[tuple[str, epath.Path]]:
+    """Id and path of every file of a folder. Of ORL's only the photos: there is a README among them."""
+    return ((_id(file, root), file) for file in files_below(root, ".pgm" if name == "orl" else ""))
+
+
+def _natural_parts(file: epath.Path, root: epath.Path) -> list[list[tuple[int, int, str]]]:
+    return [natural_key(part) for part in file.relative_to(root).parts]
 
 
 def _id(file: epath.Path, root: epath.Path) -> str:

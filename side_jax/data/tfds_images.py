@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from side_jax.data.images import ImageSet, decode_all
+from side_jax.data.images import ImageSet, Record, decode_all
 from side_jax.data.preparation import Recipe
 
 _PATH = re.compile(r"(?P<name>\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?)@(?P<split>.+)")
@@ -36,17 +36,20 @@ def load_tfds(path: str, image_size: int, channels: int, data_dir: str, recipe: 
       ValueError: in one line, if TFDS does not know the data set, version or split, it is not prepared, it has no
         images, or its files cannot be read.
     """
-    builder, split = _builder_and_split(path, data_dir)
-    names = _class_names(path, builder)
-    ids = _ids(path, builder, split)
-    records = (
-        (name, partial(_encoded, example, bool(names)))
-        for name, example in zip(ids, _examples(path, builder, split), strict=True)
-    )
+    names = _class_names(path, _builder_and_split(path, data_dir)[0])
+    records = encoded_records(path, data_dir)
     images, kept, labels, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not kept:
-        raise ValueError(f"dataset.path {path!r}: none of its {len(ids)} images can be decoded, {skipped[0][1]}")
+        raise ValueError(f"dataset.path {path!r}: none of its {len(skipped)} images can be decoded, {skipped[0][1]}")
     return ImageSet(images, np.array(labels, np.int32), kept, names, skipped, traits)
+
+
+def encoded_records(path: str, data_dir: str) -> Iterator[Record[int]]:
+    """Id of every image of a split, and what gives it encoded, with its label. Raises `ValueError` as `load_tfds`."""
+    builder, split = _builder_and_split(path, data_dir)
+    labelled = bool(_class_names(path, builder))
+    for name, example in zip(_ids(path, builder, split), _examples(path, builder, split), strict=True):
+        yield name, partial(_encoded, example, labelled)
 
 
 def prepared_folder(path: str, data_dir: str = "") -> epath.Path:

@@ -5,6 +5,7 @@ import pytest
 
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
 from side_jax.evidence.null import relabellings
+from side_jax.evidence.recipes import OWN, compare_recipes
 from side_jax.evidence.scores import InBand, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import table1
@@ -220,6 +221,22 @@ def test_verdict_is_withheld_from_a_target_that_fails_the_sanity_check():
         " weight were NaN; its images are all alike."
     )
     assert second.startswith("Check that the weights")
+
+
+def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
+    loss = np.linspace(0.1, 0.3, 20)
+    losses = {OWN: loss, "dataset.prepare=diffusers": loss - 0.05, "dataset.filter=box": loss + 0.1}
+    recipes = compare_recipes(losses, dict.fromkeys(losses, 20))
+    checked = {"failed": [], "num_images": 20, "loss": None, "kid_difference": None, "variation": (40.0, 42.0)}
+    numbers = metrics(0) | {"sanity": checked | {"photos": "held-out", "recipes": recipes}}
+    (sentence,) = (one for one in verdicts(numbers) if "denoises" in one)
+    assert "better with dataset.prepare=diffusers: its loss is 0.15, and 0.2 as configured" in sentence
+    text = page(numbers)
+    assert "How training prepared the photos" in text
+    assert text.index("dataset.prepare=diffusers</td>") < text.index(f"{OWN}</td>") < text.index("dataset.filter=box")
+    assert "-0.050 [-0.050, -0.050]" in text
+    numbers["sanity"]["recipes"] = None
+    assert "How training prepared the photos" not in page(numbers)
 
 
 def test_verdict_names_copying_only_when_it_is_significant():

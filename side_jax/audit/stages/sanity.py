@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from side_jax.audit.cost.jobs import Job, Setting, sampling
+from side_jax.audit.recipes import LEVELS, measure_recipes, other_recipes
 from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, paired_positions, sampling_spec
+from side_jax.evidence.recipes import advice
 from side_jax.evidence.sanity import sanity
 from side_jax.inside.membership import Attack
 from side_jax.inside.probe import IndexedImages, Probe, photo_classes
@@ -66,7 +68,10 @@ class SanityStage(Stage):
         save_array(audit.folder(self.folder) / PREVIEW, images)
         if facts["failed"]:
             _log.warning("sanity: the target fails; the report has no verdict: %s", "; ".join(facts["failed"]))
-        return facts | {"num_images": len(images), "photos": source}
+        recipes = measure_recipes(audit, training, _batch_size(audit.options, len(training)))
+        if recipes and (sentence := advice(recipes)):
+            _log.warning("sanity: %s", sentence)
+        return facts | {"num_images": len(images), "photos": source, "recipes": recipes}
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """The sampler, unless there are synthetic images; and forward passes on photos."""
@@ -76,6 +81,12 @@ class SanityStage(Stage):
             yield sampling(self.name, setting, options.sanity.num_images, options.synthesize.num_steps, batch)
         one = sampling(self.name, setting, options.sanity.num_images, len(_LEVELS), batch)
         yield dataclasses.replace(one, what=f"photos, {len(_LEVELS)} forward passes")
+        if recipes := other_recipes(options.dataset):
+            passes = len(LEVELS) * (1 + len(recipes))
+            one = sampling(self.name, setting, options.sanity.num_images, passes, batch)
+            yield dataclasses.replace(
+                one, what=f"photos by {len(recipes)} more recipes at most, {passes} forward passes"
+            )
 
 
 def _images(audit: Audit) -> np.ndarray:

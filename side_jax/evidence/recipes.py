@@ -1,0 +1,50 @@
+"""Which recipe made the pixels that a target was trained on: the one on whose pixels its denoising loss is lowest."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from side_jax.evidence.intervals import mean
+from side_jax.runtime.files import Json
+
+OWN = "as configured"
+
+
+def compare_recipes(losses: Mapping[str, Float[np.ndarray, " n"]], differing: Mapping[str, int]) -> Json:
+    """The same photos under several recipes, with the same noise: pair by pair against the config's own.
+
+    Args:
+      losses: recipe -> mean squared error of ε̂ per photo; `OWN` among them.
+      differing: recipe -> number of photos whose pixels are not those of `OWN`.
+
+    Returns:
+      {"recipes": rows, the lowest loss first, "lowest": the recipe that is recommended, or None if the config's own has
+      the lowest loss, or that of the lowest is not lower beyond its 95 % interval}.
+    """
+    rows: list[Json] = []
+    for recipe, values in losses.items():
+        difference = None if recipe == OWN else mean(values - losses[OWN])._asdict()
+        row = {"recipe": recipe, "photos": differing[recipe], "loss": mean(values)._asdict(), "difference": difference}
+        rows.append(row)
+    rows.sort(key=lambda row: row["loss"]["value"])
+    first = rows[0]
+    lower = first["difference"] is not None and first["difference"]["high"] < 0
+    return {"recipes": rows, "lowest": first["recipe"] if lower else None}
+
+
+def advice(measured: Json) -> str | None:
+    """What to change, in a sentence; None if no other recipe is recommended."""
+    recipe = measured["lowest"]
+    if recipe is None:
+        return None
+    own, other = (next(row for row in measured["recipes"] if row["recipe"] == name) for name in (OWN, recipe))
+    return (
+        f"The target denoises the training photos better with {recipe}: its loss is {other['loss']['value']:.3g}, and"
+        f" {own['loss']['value']:.3g} {OWN} (difference {_text(other['difference'])}). It was probably trained so;"
+        " photos prepared otherwise hide copies. Audit it with that."
+    )
+
+
+def _text(estimate: Json) -> str:
+    return f"{estimate['value']:.2g} [{estimate['low']:.2g}, {estimate['high']:.2g}]"

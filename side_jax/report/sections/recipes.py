@@ -1,0 +1,52 @@
+"""How training prepared the photos: the target's denoising loss under each recipe."""
+
+from collections.abc import Iterator
+
+from side_jax.evidence.recipes import OWN, advice
+from side_jax.report.blocks import Block, Note, Table
+from side_jax.report.section import Page, Section
+from side_jax.report.wording import decimals
+from side_jax.runtime.files import Json
+
+
+def _measured(metrics: Json) -> Json:
+    found: Json = (metrics["sanity"] or {}).get("recipes") or {}
+    return found
+
+
+def _blocks(page: Page) -> Iterator[Block]:
+    rows = _measured(page.metrics)["recipes"]
+    yield Table(
+        ("photos prepared", "photos that differ", "denoising loss", f"less that {OWN}"),
+        [
+            [
+                row["recipe"],
+                str(row["photos"]),
+                decimals(row["loss"]),
+                "" if row["difference"] is None else decimals(row["difference"]),
+            ]
+            for row in rows
+        ],
+        against={"train": page.metrics["images"]["train"]},
+    )
+    yield Note(
+        f"At most {page.metrics['sanity']['num_images']} training photos, with the same noise under each recipe. A"
+        " target denoises best what it was trained on, so the lowest loss names the recipe of its training. Recipes"
+        " that make the same pixels of these photos share a row, and have none if these are the config's own."
+        " docs/photos.md says what a recipe is."
+    )
+
+
+def _verdict(metrics: Json) -> list[str]:
+    measured = _measured(metrics)
+    sentence = advice(measured) if measured else None
+    return [sentence] if sentence else []
+
+
+SECTION = Section(
+    "recipes",
+    "How training prepared the photos",
+    _blocks,
+    needed=lambda page: bool(_measured(page.metrics)),
+    verdict=_verdict,
+)

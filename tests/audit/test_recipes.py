@@ -1,0 +1,68 @@
+"""The demo's target, trained on upright photos by the default recipe, says so whatever the config says."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import orl
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
+from side_jax.audit.recipes import measure_recipes, other_recipes
+from side_jax.audit.stage import Audit
+from side_jax.data.load import load_images, location
+from side_jax.evidence.recipes import OWN
+
+
+def measured(tmp_path, **changes):
+    config = orl.get_config()
+    config.dataset.update(changes)
+    options = AuditOptions.from_config(config)
+    audit = Audit(options, tmp_path / "run", load_split(options.dataset))
+    return measure_recipes(audit, np.arange(0, len(audit.split.train), 10), 20)
+
+
+def test_recipe_of_its_training_has_the_lowest_loss(tmp_path):
+    found = measured(tmp_path)
+    assert found["lowest"] is None
+    assert found["recipes"][0]["recipe"] == OWN
+    names = {name for row in found["recipes"] for name in row["recipe"].split(" or ")}
+    assert {"dataset.prepare=guided_diffusion", "dataset.resize=stretch", "dataset.filter=nearest"} <= names
+    # The same pixels as others, or as the config's own: upright, opaque photos of 8 bits.
+    assert "dataset.prepare=diffusers or dataset.resize=short_side" in [row["recipe"] for row in found["recipes"]]
+    assert not any(field in name for name in names for field in ("orientation", "background", "white"))
+    assert all(row["photos"] == 20 for row in found["recipes"] if row["recipe"] != OWN)
+
+
+@pytest.mark.parametrize("wrong", ["diffusers", "guided_diffusion"])
+def test_recipe_of_its_training_is_recommended_to_another(tmp_path, wrong):
+    found = measured(tmp_path, prepare=wrong)
+    assert "dataset.prepare=side_jax" in found["lowest"].split(" or ")
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """The ORL faces, upright in the file, which an EXIF tag says to turn."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for file in location("orl", None).glob("*/*.pgm"):
+        folder = tmp_path / "turned" / file.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            image.save(folder / f"{file.stem}.png", exif=exif)
+    return str(tmp_path / "turned")
+
+
+def test_photos_that_training_did_not_turn_are_recommended_as_stored(tmp_path, turned):
+    found = measured(tmp_path, name="image_folder", path=turned)
+    assert found["lowest"] == "dataset.orientation=stored"
+
+
+def test_npz_has_pixels_and_no_recipe(tmp_path):
+    photos = load_images("orl", None, 32, 1)
+    np.savez(tmp_path / "photos.npz", images=photos.images)
+    assert measured(tmp_path, name="npz", path=str(tmp_path / "photos.npz"), heldout_fraction=0.0) is None
+
+
+def test_every_other_recipe_is_one_change_of_the_config(tmp_path):
+    options = AuditOptions.from_config(orl.get_config()).dataset
+    assert len(other_recipes(options)) == 14  # 2 other names, and 1 + 2 + 2 + 3 + 4 single choices, three as given

@@ -1,0 +1,30 @@
+import numpy as np
+
+from side_jax.evidence.recipes import OWN, advice, compare_recipes
+
+LOSS = np.random.default_rng(0).uniform(0.1, 0.5, 40)  # photos differ more from each other than recipes do
+
+
+def compared(**changes):
+    noise = np.random.default_rng(1).normal(size=(len(changes), 40))
+    other = {name: LOSS + change + 0.01 * row for (name, change), row in zip(changes.items(), noise, strict=True)}
+    return compare_recipes({OWN: LOSS, **other}, {OWN: 0, **dict.fromkeys(other, 40)})
+
+
+def test_recipe_of_lower_loss_is_recommended_though_photos_differ_more_than_recipes():
+    found = compared(first=-0.02, second=-0.04, third=0.1)
+    assert [row["recipe"] for row in found["recipes"]] == ["second", "first", OWN, "third"]
+    assert found["lowest"] == "second"
+    assert "better with second: its loss is 0.2" in advice(found)
+
+
+def test_nothing_is_recommended_where_the_own_recipe_has_the_lowest_loss():
+    found = compared(first=0.02, second=0.04)
+    assert found["recipes"][0]["recipe"] == OWN
+    assert found["lowest"] is advice(found) is None
+
+
+def test_nothing_is_recommended_within_the_interval():
+    found = compared(first=-1e-4)
+    assert found["recipes"][0]["recipe"] == "first"
+    assert found["lowest"] is None
