@@ -61,9 +61,11 @@ class Finds(NamedTuple):
 
 def proportion(hits: np.ndarray) -> Estimate:
     """The share of hits among independent images, bool [N], with the exact Clopper–Pearson interval."""
-    count = int(hits.sum())
-    interval = stats.binomtest(count, len(hits)).proportion_ci(LEVEL, method="exact")
-    return Estimate(count / len(hits), float(interval.low), float(interval.high))
+    count, n = int(hits.sum()), len(hits)
+    tail = (1 - LEVEL) / 2
+    low = float(stats.beta.ppf(tail, count, n - count + 1)) if count else 0.0
+    high = float(stats.beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
+    return Estimate(count / n, low, high)
 
 
 def mean(values: np.ndarray) -> Estimate:

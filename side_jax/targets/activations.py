@@ -5,6 +5,7 @@ Layers have diffusers' names. Of special interest is the hidden layer of a ResNe
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from side_jax.diffusion.prediction import Denoise, Prediction
-from side_jax.targets.target import Target
+from side_jax.diffusion.schedule import Schedule
+from side_jax.targets.target import Network, Target, abstract_target
 from side_jax.targets.unet import module_name
 
 Change = Callable[[jax.Array, jax.Array], jax.Array]  # (h [N, H, W, C], t [N]) -> h, of the same dtype
@@ -79,7 +81,13 @@ def layer_shapes(target: Target) -> dict[str, tuple[int, int, int]]:
 
     Nothing is run: of `target.params` only shapes matter, so abstract ones do.
     """
+    return dict(_layer_shapes(target.net, target.schedule))
+
+
+@functools.cache  # a large network takes seconds to trace
+def _layer_shapes(net: Network, schedule: Schedule) -> dict[str, tuple[int, int, int]]:
     order: list[str] = []
+    target = abstract_target(net, schedule)
 
     def run(params: Any, x_t: jax.Array, t: jax.Array, classes: jax.Array | None) -> dict[str, jax.Array]:
         model = dataclasses.replace(target, params=params)
@@ -88,7 +96,7 @@ def layer_shapes(target: Target) -> dict[str, tuple[int, int, int]]:
         return found
 
     one = jax.ShapeDtypeStruct((1,), np.int32)
-    classes = None if target.net.num_classes is None else one
+    classes = None if net.num_classes is None else one
     x_t = jax.ShapeDtypeStruct((1, *target.image_shape), jnp.float32)
     shapes = jax.eval_shape(run, target.params, x_t, one, classes)
     return {name: shapes[name].shape[1:] for name in order}

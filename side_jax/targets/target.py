@@ -108,6 +108,7 @@ class Target:
         return to_prediction(output, jnp.asarray(x_t), alpha, sigma, self.schedule.prediction_type)
 
 
+@functools.cache  # a large network takes seconds to trace
 def abstract_target(net: Network, schedule: Schedule) -> Target:
     """A target with abstract parameters: shapes and dtypes. Nothing is run."""
     x_t, one = jax.ShapeDtypeStruct((1, *net.image_shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
