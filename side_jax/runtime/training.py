@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,15 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     ema: PyTree
     loss: jax.Array  # running mean, over about the last 100 steps
+
+
+@functools.partial(jax.jit, static_argnames=("net", "inputs"))
+def init_variables(net: nn.Module, key: jax.Array, inputs: tuple[jax.ShapeDtypeStruct, ...]) -> PyTree:
+    """The variables of a module for inputs of these shapes. No forward pass is run, or compiled, to find them.
+
+    One program draws them all: without it each is a program of its own, and these take longer to compile.
+    """
+    return net.lazy_init(key, *inputs)
 
 
 def init_state(variables: Mapping[str, PyTree], options: TrainOptions) -> TrainState:

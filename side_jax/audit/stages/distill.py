@@ -32,7 +32,16 @@ from side_jax.runtime.distributed import is_primary, once
 from side_jax.runtime.files import AuditError, Json
 from side_jax.runtime.progress import ScalarLog
 from side_jax.runtime.sharding import stage_key
-from side_jax.runtime.training import Loss, TrainOptions, epoch_batches, fit, init_state, steps_done, trained_variables
+from side_jax.runtime.training import (
+    Loss,
+    TrainOptions,
+    epoch_batches,
+    fit,
+    init_state,
+    init_variables,
+    steps_done,
+    trained_variables,
+)
 from side_jax.surrogate.classifier import Classifier, load_variables, save_variables
 from side_jax.surrogate.distill import (
     AGREEMENT_BATCH,
@@ -233,7 +242,7 @@ def _train_guide(
     train, folder = audit.options.classifier.train, audit.folder("classifier")
     key = stage_key(audit.options.seed, "distill")
     x = jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32)
-    variables: PyTree = net.lazy_init(key, x, jax.ShapeDtypeStruct((1,), jnp.int32))
+    variables: PyTree = init_variables(net, key, (x, jax.ShapeDtypeStruct((1,), jnp.int32)))
     pretrained = audit.options.classifier.pretrained
     if audit.options.labels.source == "classifier":
         variables = start_at_teacher(variables, load_variables(audit.folder("labels") / "teacher"))

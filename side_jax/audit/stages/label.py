@@ -24,7 +24,16 @@ from side_jax.runtime.declare import CONTENT, Check, above, at_least, decided, n
 from side_jax.runtime.distributed import once
 from side_jax.runtime.files import Json, file_hash, fingerprint
 from side_jax.runtime.sharding import stage_key
-from side_jax.runtime.training import Loss, TrainOptions, epoch_batches, fit, init_state, steps_done, trained_variables
+from side_jax.runtime.training import (
+    Loss,
+    TrainOptions,
+    epoch_batches,
+    fit,
+    init_state,
+    init_variables,
+    steps_done,
+    trained_variables,
+)
 from side_jax.surrogate.classifier import Classifier, save_variables
 from side_jax.surrogate.labels import (
     Labels,
@@ -246,7 +255,8 @@ def _train_teacher(audit: Audit, folder: epath.Path) -> tuple[Classifier, float]
     arch, pretrained = options.classifier.arch, options.classifier.pretrained
     net = ResNet(ARCHITECTURES[arch], int(images.labels.max()) + 1, imagenet_input=bool(pretrained))
     key, train = stage_key(options.seed, "label"), options.labels.train
-    variables: VariableDict = net.lazy_init(key, jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32))
+    x = jax.ShapeDtypeStruct((1, *images.images.shape[1:]), jnp.float32)
+    variables: VariableDict = init_variables(net, key, (x,))
     if pretrained:
         variables = start_from_pretrained(variables, load_resnet(arch, pretrained))
     labelled = images[np.flatnonzero(images.labels >= 0)]

@@ -17,7 +17,7 @@ from side_jax.runtime.declare import CONTENT, DISTINCT, Check, check_known, deci
 from side_jax.runtime.distributed import once
 from side_jax.runtime.files import Json, absolute, file_hash, fingerprint, plain
 from side_jax.runtime.sharding import stage_key
-from side_jax.runtime.training import Loss, TrainOptions, epoch_batches, fit, init_state, steps_done
+from side_jax.runtime.training import Loss, TrainOptions, epoch_batches, fit, init_state, init_variables, steps_done
 from side_jax.targets import diffusers
 from side_jax.targets.families import family_of
 from side_jax.targets.target import Facts, Target, target_loss
@@ -164,11 +164,9 @@ class TargetStage(Stage):
         net = options.target.make_net(options.dataset.image_size, options.dataset.channels)
         schedule, key = options.target.make_schedule(), stage_key(options.seed, "target")
         shape = (1, options.dataset.image_size, options.dataset.image_size, options.dataset.channels)
-        # Lazily: no forward pass is run, or compiled, to find the parameters.
-        x, t = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-        variables = net.lazy_init(key, x, t)
+        inputs = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
         state, seconds = fit(
-            init_state(variables, train),
+            init_state(init_variables(net, key, inputs), train),
             Loss(target_loss(net, schedule, train.flip), key),
             epoch_batches({"image": audit.split.train.images}, train.batch_size, options.seed),
             train,
