@@ -273,6 +273,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, identities, unse
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_one_step_of_the_orl_config(tmp_path):
     config = orl.get_config()
     config.synthesize.update({"num_images": 4, "num_steps": 1, "batch_size": 4})

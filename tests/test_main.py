@@ -1,5 +1,5 @@
+import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,17 +74,24 @@ def test_process_prints_its_error_and_exits_with_the_status(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_workdir_alone_resumes(finished_smoke, tmp_path, monkeypatch, capsys):
-    workdir = tmp_path / "copy"
-    shutil.copytree(finished_smoke, workdir)
-    (workdir / "report.html").unlink()
-    (workdir / "report" / "manifest.json").unlink()
-    arguments = ["main.py", f"--workdir={workdir}"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with flagsaver.flagsaver():
-        assert main.main(arguments) == 0
-    assert (workdir / "report.html").exists()
-    assert f"report: {workdir}/report.html" in capsys.readouterr().out
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
+def test_workdir_alone_resumes(tmp_path, monkeypatch):
+    """Config, overrides and stages are those of the first command; the model is loaded, which takes no time."""
+    monkeypatch.chdir(ROOT)
+    workdir, manifest = tmp_path / "run", tmp_path / "run" / "target" / "manifest.json"
+
+    def command_line(*flags):
+        arguments = ["main.py", *flags, f"--workdir={workdir}"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with flagsaver.flagsaver():
+            assert main.main(arguments) == 0
+
+    command_line("--config=configs/orl.py", "--config.seed=7", "--stages=target")
+    before = json.loads(manifest.read_text())
+    manifest.unlink()
+    command_line("--stages=target")
+    assert json.loads(manifest.read_text())["spec"] == before["spec"]
+    assert json.loads((workdir / "config.json").read_text())["options"]["seed"] == 7
 
 
 @pytest.mark.parametrize("config", ["smoke", "smoke.py", "configs/smoke.py"])

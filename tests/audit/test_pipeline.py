@@ -665,7 +665,8 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     changes = {"dataset.name": "npz", "dataset.path": str(tmp_path / "photos.npz"), "dataset.channels": 3}
     changes |= {"target.source": "load", "methods": ("random",), "extract.top_k": 3}
     changes |= {"dataset.heldout_fraction": 0.0}  # the file does not say what the model was trained on
-    pipeline.run(smoke_config(**changes, **{"target.path": str(file)}), tmp_path / "run")
+    wanted = ("target", "sanity", "extract", "report")  # the others have a program each to compile
+    pipeline.run(smoke_config(**changes, **{"target.path": str(file)}), tmp_path / "run", wanted)
     assert len(results(tmp_path / "run")[0]) == 12
     (tmp_path / "old").rename(tmp_path / "new")
     config = smoke_config(**changes, **{"target.path": str(tmp_path / "new" / "model.safetensors")})

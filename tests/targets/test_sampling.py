@@ -53,9 +53,10 @@ def assert_equal_but_for_rounding(first, second):
     assert (difference > 0).mean() <= 1e-3
 
 
-@pytest.mark.parametrize("scale", [0.0, 4.0])
-def test_image_depends_on_seed_and_index_and_not_on_the_batch(target, guide, scale):
-    options = {"num_steps": 4, "guide": guide, "scale": scale}
+@pytest.mark.parametrize("name", [None, "student", "exact"])
+def test_image_depends_on_seed_and_index_and_not_on_the_batch(target, name, request):
+    guided = {"guide": request.getfixturevalue(name), "scale": 4.0} if name else {}
+    options = {"num_steps": 4, **guided}
     whole = side_jax.sample(target, 9, seed=3, **options)
     assert whole.shape == (9, 16, 16, 1)
     assert whole.dtype == np.uint8
