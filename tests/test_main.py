@@ -90,8 +90,8 @@ def test_workdir_alone_resumes(tmp_path, monkeypatch):
     before = json.loads(manifest.read_text())
     manifest.unlink()
     command_line("--stages=target")
-    assert json.loads(manifest.read_text())["spec"] == before["spec"]
-    assert json.loads((workdir / "config.json").read_text())["options"]["seed"] == 7
+    assert json.loads(manifest.read_text())["fingerprint"] == before["fingerprint"]
+    assert json.loads((workdir / "config.json").read_text())["config"]["seed"] == 7
 
 
 @pytest.mark.parametrize("config", ["smoke", "smoke.py", "configs/smoke.py"])
