@@ -19,7 +19,7 @@ from side_jax.runtime.files import is_local
 
 Path = tuple[str, ...]  # of a variable in a Flax tree
 _SHOWN = 10  # problems listed in an error
-_WRAPPED = "module."
+_WRAPPERS = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 CONVERT = (
     """python -c "import torch, safetensors.torch as s; s.save_file(torch.load('{source}', weights_only=True),"""
     """ '{stem}.safetensors')\""""
@@ -113,9 +113,11 @@ class _Renamed(Mapping[str, np.ndarray]):
 
 
 def _unwrapped(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The tensors under their own names, without the prefix that DistributedDataParallel gives all of them."""
-    wrapped = bool(tensors) and all(name.startswith(_WRAPPED) for name in tensors)
-    return _Renamed(tensors, _WRAPPED) if wrapped else tensors
+    """The tensors under their own names, without the prefixes that wrappers of a module give all of them."""
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _unwrapped(_Renamed(tensors, prefix))
+    return tensors
 
 
 def _is_torchscript(file: epath.Path) -> bool:

@@ -176,9 +176,10 @@ def test_two_equal_sizes_are_one(model):
         load_target(model)
 
 
-def test_names_of_a_parallel_module_are_read(model):
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_names_of_a_wrapped_module_are_read(model, prefix):
     file = model / "unet" / WEIGHTS
-    save_file({f"module.{name}": value for name, value in load_file(file).items()}, file)
+    save_file({f"{prefix}{name}": value for name, value in load_file(file).items()}, file)
     assert same_weights(load_target(model))
 
 
