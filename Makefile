@@ -7,7 +7,7 @@ WORKS := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(CANDIDATES); do if $$p -c '$(WORKS)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 BIN := .venv/bin
 WORKERS ?= 2
-PARALLEL := -n $(WORKERS) --dist loadfile --max-worker-restart=0
+PARALLEL := -n $(WORKERS) --dist loadgroup --max-worker-restart=0
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q
 
 # torch, diffusers and jax in one process: Python 3.11, in an environment of its own.

@@ -32,6 +32,13 @@ install_import_hook(
 from side_jax.data.images import ImageSet
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of a file run in one process; those that read the smoke run all in one, so that it is made once."""
+    for item in items:
+        group = "smoke" if "finished_smoke" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True)
 def strict(request):
     """What would silently widen a dtype is an error (DESIGN §9).

@@ -17,7 +17,7 @@ from side_jax.audit import pipeline
 from side_jax.audit.options import AuditOptions
 from side_jax.audit.stage import Audit
 from side_jax.diffusion.schedule import Schedule
-from side_jax.runtime.training import Loss, _train_step, init_state
+from side_jax.runtime.training import Loss, _train_step, init_state, init_variables
 from side_jax.targets import diffusers
 from side_jax.targets.target import Target, target_loss
 from side_jax.targets.unet import UNet
@@ -137,7 +137,7 @@ def model(tmp_path):
     """A diffusers directory, untrained."""
     unet = UNet(sample_size=SIZE, **TINY_UNET)
     shapes = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    params = unet.lazy_init(jax.random.key(0), *shapes)
+    params = init_variables(unet, jax.random.key(0), shapes)
     diffusers.save_target(Target(unet, params["params"], Schedule()), tmp_path / "model")
     return str(tmp_path / "model")
 
@@ -291,7 +291,7 @@ def test_one_training_step_of_the_default_config():
     options = AuditOptions.from_config(default.get_config()).target
     unet, schedule = options.make_net(128, 3), options.make_schedule()
     shapes = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    state = init_state(unet.lazy_init(jax.random.key(0), *shapes), options.train)
+    state = init_state(init_variables(unet, jax.random.key(0), shapes), options.train)
     batch = {"image": np.zeros((1, 128, 128, 3), np.uint8)}
     loss = Loss(target_loss(unet, schedule, options.train.flip), jax.random.key(0))
     state, metrics, _ = _train_step(state, loss, batch, jnp.zeros(1, jnp.int32), options.train)

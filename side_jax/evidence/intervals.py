@@ -61,7 +61,11 @@ class Finds(NamedTuple):
 
 def proportion(hits: np.ndarray) -> Estimate:
     """The share of hits among independent images, bool [N], with the exact Clopper–Pearson interval."""
-    count, n = int(hits.sum()), len(hits)
+    return share_of(int(hits.sum()), len(hits))
+
+
+def share_of(count: int, n: int) -> Estimate:
+    """`count` of `n` independent trials, with the exact Clopper–Pearson interval: quantiles of beta distributions."""
     tail = (1 - LEVEL) / 2
     low = float(stats.beta.ppf(tail, count, n - count + 1)) if count else 0.0
     high = float(stats.beta.ppf(1 - tail, count + 1, n - count)) if count < n else 1.0
@@ -159,7 +163,7 @@ def share_difference(hits: np.ndarray, baseline: np.ndarray) -> Difference:
 
 def sign_test(gained: int, lost: int) -> float:
     """Two-sided p of "a unit is gained as likely as lost", exact binomial; 1 without any unit."""
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return min(1.0, 2 * float(stats.binom.cdf(min(gained, lost), gained + lost, 0.5)))
 
 
 def normal_test(difference: float, error: float) -> float:

@@ -24,9 +24,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from side_jax.evidence.intervals import LEVEL, Z, sign_test
+from side_jax.evidence.intervals import Z, share_of, sign_test
 
 
 class Overlap(NamedTuple):
@@ -92,8 +91,7 @@ def ratio_with_interval(overlap: Overlap) -> Ratio:
     if overlap.both == 0:
         if x + y == 0:
             return Ratio(None, 0.0, None)
-        share = stats.binomtest(x, x + y).proportion_ci(LEVEL, method="exact")
-        low, high = float(share.low), float(share.high)
+        _, low, high = share_of(x, x + y)
         return Ratio(value, low / (1 - low), high / (1 - high) if y else None)
     x_half, y_half = x + 0.5, y + 0.5
     spread = Z * math.sqrt((overlap.first + overlap.second + 1) / (x_half * y_half))

@@ -188,7 +188,7 @@ def test_corrupt_artifact_is_named(copy, name):
         pipeline.run(smoke_config(), copy, stages=("distill",))
 
 
-@pytest.mark.parametrize("batch_size", [5, "auto"])
+@pytest.mark.parametrize("batch_size", [pytest.param(5, marks=pytest.mark.slow), "auto"])
 def test_batch_size_changes_no_match(finished, copy, batch_size):
     shutil.rmtree(copy / "extract")
     pipeline.run(smoke_config(**{"extract.batch_size": batch_size}), copy)
@@ -229,6 +229,7 @@ def test_no_guide_is_made_while_only_random_is_asked_for(finished, tmp_path):
     assert_same_results(finished, workdir)
 
 
+@pytest.mark.slow
 def test_other_methods_are_added_to_an_audit_and_make_table_1(finished, copy):
     """The finished audit is SIDE's: its stages are skipped, and each other row is made beside it."""
     pipeline.run(smoke_config(methods=METHODS), copy)
@@ -373,8 +374,8 @@ def test_unguided_audit_makes_no_surrogate(copy):
     ("changes", "guide", "num_classes"),
     [
         ({"classifier.guide": "time_independent"}, "time_independent", 40),  # the teacher itself
-        ({"labels.targets": "hard"}, "time_dependent", 40),
-        ({"labels.source": "dataset"}, "time_dependent", 40),
+        pytest.param({"labels.targets": "hard"}, "time_dependent", 40, marks=pytest.mark.slow),
+        pytest.param({"labels.source": "dataset"}, "time_dependent", 40, marks=pytest.mark.slow),
         ({"labels.targets": "hard", "classifier.guide": "time_independent"} | CLUSTERS, "time_independent", 4),
         ({"labels.descriptor": "teacher"} | CLUSTERS, "time_dependent", 4),
     ],
@@ -656,6 +657,7 @@ def test_model_that_moved_is_found_at_its_new_path(finished, tmp_path):
     assert side_jax.load_target(tmp_path / "run").image_shape == (16, 16, 1)
 
 
+@pytest.mark.slow
 def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
     """Class-conditional with a learned variance; moved, it is still the same model, and with other flags it is not."""
     (tmp_path / "old").mkdir()

@@ -1,6 +1,7 @@
 """The demo's target, trained on upright photos by the default recipe, says so whatever the config says."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -45,19 +46,22 @@ def test_recipe_of_its_training_is_recommended_to_another(tmp_path, wrong):
 
 @pytest.fixture
 def turned(tmp_path):
-    """The ORL faces, upright in the file, which an EXIF tag says to turn."""
+    """The demo's training photos, and unseen ones: upright in the files, which an EXIF tag says to turn."""
+    split = load_split(AuditOptions.from_config(orl.get_config()).dataset)
     exif = Image.Exif()
     exif[0x0112] = 6
-    for file in location("orl", None).glob("*/*.pgm"):
-        folder = tmp_path / "turned" / file.parent.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with Image.open(file) as image:
-            image.save(folder / f"{file.stem}.png", exif=exif)
-    return str(tmp_path / "turned")
+    for name, photos in (("photos", split.train), ("unseen", split.heldout)):
+        for one in photos.ids:
+            file = tmp_path / name / one
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(location("orl", None) / one) as image:
+                image.save(file.with_suffix(".png"), exif=exif)
+    paths = {"path": str(tmp_path / "photos"), "heldout_path": str(tmp_path / "unseen")}
+    return {"name": "image_folder", "heldout_fraction": 0.0, **paths}
 
 
 def test_photos_that_training_did_not_turn_are_recommended_as_stored(tmp_path, turned):
-    found = measured(tmp_path, name="image_folder", path=turned)
+    found = measured(tmp_path, **turned)
     assert found["lowest"] == "dataset.orientation=stored"
 
 
@@ -75,21 +79,26 @@ def test_every_other_recipe_is_one_change_of_the_config(tmp_path):
 @pytest.mark.slow
 @pytest.mark.optax
 def test_audit_of_photos_that_training_did_not_turn_says_so_and_finds_the_copies_when_told(tmp_path, turned):
-    """Turned, the copies match nothing: "no sign of copying" alone would be the worst answer, and a wrong one."""
+    """Turned, the copies match nothing: "no sign of copying" would be the worst answer. There is no verdict then."""
+
+    shutil.copytree("assets/orl_target", tmp_path / "model")
+    (tmp_path / "model" / "manifest.json").unlink()  # which names the photos by their pixels: others are refused
 
     def verdict(name, **changes):
         config = orl.get_config()
-        config.dataset.update({"name": "image_folder", "path": turned, **changes})
+        config.dataset.update(turned | changes)
+        config.target.path = str(tmp_path / "model")
         config.methods = ("random",)
         config.extract.update({"scales": (0.0,), "num_images": 96, "save_images": "none"})
-        config.detect.update({"num_images": 0, "attack_timesteps": ()})
+        config.detect.num_images = 0
         config.steer.weights = ()
-        workdir = pipeline.run(config, tmp_path / name)
+        workdir = pipeline.run(config, tmp_path / f"audit_{name}")
         metrics = json.loads((workdir / "metrics.json").read_text())
         return " ".join(verdicts(metrics))
 
     turned_text, stored_text = verdict("turned"), verdict("stored", orientation="stored")
     assert "gives back training data" not in turned_text
+    assert "no sign of copying" not in turned_text
     assert "better with dataset.orientation=stored" in turned_text
     assert "gives back training data (p < 0.001)" in stored_text
     assert "denoises" not in stored_text

@@ -5,6 +5,7 @@ import pytest
 
 from side_jax.diffusion.guide import Guide, autodiff_gradient
 from side_jax.diffusion.schedule import Schedule
+from side_jax.runtime.training import init_variables
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.exact import make_exact_guide
 from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
@@ -33,7 +34,7 @@ def test_gradient_of_an_image_does_not_depend_on_the_others():
 def network():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 3, time_conditioned=True)
     shapes = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
-    return Classifier(net, net.lazy_init(jax.random.key(0), *shapes))
+    return Classifier(net, init_variables(net, jax.random.key(0), shapes))
 
 
 def exact():

@@ -235,6 +235,9 @@ def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
     assert "How training prepared the photos" in text
     assert text.index("dataset.prepare=diffusers</td>") < text.index(f"{OWN}</td>") < text.index("dataset.filter=box")
     assert "-0.050 [-0.050, -0.050]" in text
+    numbers["sanity"]["failed"] = ["its images are all alike"]
+    assert verdicts(numbers)[0].startswith("No verdict")
+    assert verdicts(numbers)[-1] == sentence  # it may be why
     numbers["sanity"]["recipes"] = None
     assert "How training prepared the photos" not in page(numbers)
 

@@ -16,6 +16,7 @@ from side_jax.diffusion.schedule import Schedule
 from side_jax.matching.descriptors.sscd import sscd_apply
 from side_jax.matching.descriptors.sscd_network import SSCDNetwork
 from side_jax.runtime.precision import compute_dtype
+from side_jax.runtime.training import init_variables
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.resnet import ARCHITECTURES, ResNet, ResNetArch
 from side_jax.targets.target import Target
@@ -50,7 +51,7 @@ def make_unet(kind):
 
 def make_classifier():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 5, time_conditioned=True)
-    return Classifier(net, net.lazy_init(jax.random.key(1), X, T))
+    return Classifier(net, init_variables(net, jax.random.key(1), (X, T)))
 
 
 def noise(shape=X.shape):
@@ -130,9 +131,10 @@ def test_guidance_runs_in_bfloat16_both_ways_and_its_gradient_is_float32():
 
 def test_bfloat16_predictions_are_close_to_float32_and_not_the_same():
     net = make_unet("diffusers")
-    target = Target(net, net.lazy_init(jax.random.key(0), X, T)["params"], Schedule())
+    target = Target(net, init_variables(net, jax.random.key(0), (X, T))["params"], Schedule())
     x, t = noise(), jnp.array([10, 900])
-    exact, coarse = (target.denoise(x, t, dtype=dtype).eps for dtype in (jnp.float32, jnp.bfloat16))
+    denoise = jax.jit(target.denoise, static_argnames="dtype")
+    exact, coarse = (denoise(x, t, dtype=dtype).eps for dtype in (jnp.float32, jnp.bfloat16))
     relative = jnp.linalg.norm(exact - coarse) / jnp.linalg.norm(exact)
     assert 1e-5 < relative < 0.02
     guide = make_classifier()
@@ -144,7 +146,7 @@ def test_bfloat16_predictions_are_close_to_float32_and_not_the_same():
 
 def test_sscd_in_bfloat16_gives_float32_unit_rows_close_to_float32():
     net = SSCDNetwork(8, ResNetArch((1, 1, 1, 1), 4))
-    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    variables = init_variables(net, jax.random.key(0), (jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32),))
     images = np.random.default_rng(0).integers(0, 256, (1, 12, 12, 3), np.uint8)
     embed, exactly = (jax.jit(sscd_apply(net, "square_320", dtype)) for dtype in (jnp.bfloat16, jnp.float32))
     text = embed.lower(variables, images).as_text()

@@ -8,6 +8,7 @@ import pytest
 
 from side_jax.diffusion.process import Process
 from side_jax.diffusion.schedule import Schedule
+from side_jax.runtime.training import init_variables
 from side_jax.surrogate import distill
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.distill import Known, agreement_by_noise, distill_loss, kl_divergence, undecided_density
@@ -35,13 +36,13 @@ def test_gradient_through_certain_labels_is_finite():
 def student():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 2, time_conditioned=True)
     shapes = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    return Classifier(net, net.lazy_init(jax.random.key(0), *shapes))
+    return Classifier(net, init_variables(net, jax.random.key(0), shapes))
 
 
 def test_loss_is_the_kl_at_random_t_and_updates_the_statistics(student):
     batch = {"image": jnp.full((16, 8, 8, 1), 200, jnp.uint8), "target": jnp.full((16, 2), 0.5)}
     params, state = student.variables["params"], {"batch_stats": student.variables["batch_stats"]}
-    loss_fn = distill_loss(student.net, flip=False)
+    loss_fn = jax.jit(distill_loss(student.net, flip=False))
     loss, (updated, metrics) = loss_fn(params, state, jax.random.key(1), batch, KNOWN)
     assert float(loss) >= 0
     assert 0 <= float(metrics["agreement"]) <= 1
@@ -55,10 +56,10 @@ def test_loss_is_the_kl_at_random_t_and_updates_the_statistics(student):
 def test_hard_targets_are_the_kl_of_certain_ones(student, time_conditioned):
     net = ResNet(student.net.arch, 2, time_conditioned)
     shapes = jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
-    variables = net.lazy_init(jax.random.key(3), *shapes)
+    variables = init_variables(net, jax.random.key(3), shapes)
     images = jax.random.randint(jax.random.key(0), (16, 8, 8, 1), 0, 256).astype(jnp.uint8)
     classes = jnp.arange(16, dtype=jnp.int32) % 2
-    loss_fn = distill_loss(net, flip=False)
+    loss_fn = jax.jit(distill_loss(net, flip=False))
     state = {"batch_stats": variables["batch_stats"]}
     losses = [
         loss_fn(variables["params"], state, jax.random.key(1), {"image": images, "target": target}, KNOWN)
@@ -71,7 +72,7 @@ def test_hard_targets_are_the_kl_of_certain_ones(student, time_conditioned):
 def test_time_independent_net_is_trained_on_clean_images(student):
     """Its loss does not depend on the key, from which t and the noise would come."""
     net = ResNet(student.net.arch, 2)
-    variables = net.lazy_init(jax.random.key(3), jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32))
+    variables = init_variables(net, jax.random.key(3), (jax.ShapeDtypeStruct((1, 8, 8, 1), jnp.float32),))
     batch = {"image": jnp.full((4, 8, 8, 1), 90, jnp.uint8), "target": jnp.zeros(4, jnp.int32)}
     loss_fn = distill_loss(net, flip=False)
     state = {"batch_stats": variables["batch_stats"]}

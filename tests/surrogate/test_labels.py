@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from side_jax.matching.search import repeats_above
+from side_jax.runtime.training import init_variables
 from side_jax.surrogate.labels import Labels, classifier_labels, cluster_labels, repeat_labels, unique_labels
 from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
 
@@ -81,7 +82,7 @@ def test_teacher_labels_are_probabilities(image_set):
     images = image_set(5, size=8).images
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 4)
     x = images.astype(np.float32) / 127.5 - 1
-    variables = net.lazy_init(jax.random.key(0), jax.ShapeDtypeStruct(x.shape, x.dtype))
+    variables = init_variables(net, jax.random.key(0), (jax.ShapeDtypeStruct(x.shape, x.dtype),))
     labels = classifier_labels(net, variables, images)
     logits = np.asarray(net.apply(variables, x))
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

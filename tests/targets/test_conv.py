@@ -24,15 +24,14 @@ def stock(x, w, stride, padding):
     return jax.lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-@pytest.fixture(params=[(8, 8), (9, 7)], ids=["even", "odd"])
-def tensors(request):
-    x_key, _ = jax.random.split(jax.random.key(0))
-    return jax.random.normal(x_key, (2, *request.param, 3))
-
-
-@pytest.mark.parametrize(("k", "stride", "padding"), CASES)
-def test_value_and_all_derivatives_equal_the_stock_convolution(tensors, k, stride, padding):
-    x, w = tensors, jax.random.normal(jax.random.key(1), (k, k, 3, 5))
+@pytest.mark.parametrize(
+    ("sides", "k", "stride", "padding"),
+    # A side that the stride does not divide is another program only for a stride of 2.
+    [((8, 8), *case) for case in CASES] + [((9, 7), *case) for case in CASES if case[1] == 2],
+)
+def test_value_and_all_derivatives_equal_the_stock_convolution(sides, k, stride, padding):
+    x = jax.random.normal(jax.random.key(0), (2, *sides, 3))
+    w = jax.random.normal(jax.random.key(1), (k, k, 3, 5))
 
     @partial(jax.jit, static_argnums=0)
     def value_and_derivatives(convolution, x, w):

@@ -13,6 +13,7 @@ import pytest
 import side_jax
 from side_jax.diffusion.schedule import Schedule
 from side_jax.runtime.sharding import index_keys, stage_key
+from side_jax.runtime.training import init_variables
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.resnet import ARCHITECTURES, ResNet
 from side_jax.targets import sampling
@@ -32,7 +33,7 @@ def target():
 def student():
     net = ResNet(ARCHITECTURES["resnet10_tiny"], 7, time_conditioned=True)
     shapes = jax.ShapeDtypeStruct((1, 16, 16, 1), np.float32), jax.ShapeDtypeStruct((1,), np.int32)
-    return Classifier(net, net.lazy_init(jax.random.key(0), *shapes))
+    return Classifier(net, init_variables(net, jax.random.key(0), shapes))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_image_depends_on_seed_and_index_and_not_on_the_batch(target, name, requ
     whole = side_jax.sample(target, 9, seed=3, **options)
     assert whole.shape == (9, 16, 16, 1)
     assert whole.dtype == np.uint8
-    for batch_size in (1, 4):
+    for batch_size in (4,) if name else (1, 4):
         assert_equal_but_for_rounding(side_jax.sample(target, 9, seed=3, batch_size=batch_size, **options), whole)
     later = side_jax.sample(target, 4, seed=3, first_index=5, **options)
     assert_equal_but_for_rounding(later, whole[5:])

@@ -43,10 +43,16 @@ def _verdict(metrics: Json) -> list[str]:
     return [sentence] if sentence else []
 
 
+def _withheld(metrics: Json) -> list[str]:
+    """The advice again where the sanity check fails: photos prepared otherwise may be why."""
+    return _verdict(metrics) if (metrics["sanity"] or {}).get("failed") else []
+
+
 SECTION = Section(
     "recipes",
     "How training prepared the photos",
     _blocks,
     needed=lambda page: bool(_measured(page.metrics)),
     verdict=_verdict,
+    withheld=_withheld,
 )

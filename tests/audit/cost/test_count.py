@@ -138,6 +138,7 @@ def test_agreement_of_the_guide_is_a_forward_pass_at_every_noise_level(guide):
     assert job.lower(256).count().flops == pytest.approx(forward, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_ceiling_of_a_student_needs_memory_and_what_it_learns_of_it_operations():
     """A look at the exact guide is a dot product with each of 1,000 images; a student also takes its exponential."""
@@ -171,6 +172,7 @@ def test_memory_falls_with_the_devices_that_share_a_batch():
     assert eight.bytes < one.bytes / 2
 
 
+@pytest.mark.slow
 def test_weights_of_the_descriptor_lie_beside_the_unets():
     pixel = setting(**UNGUIDED)
     sscd_options = dataclasses.replace(pixel.options.extract, descriptor="sscd", weights="w.pt", batch_size=1)

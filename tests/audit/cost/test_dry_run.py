@@ -152,6 +152,7 @@ def test_memory_of_the_papers_sampler_is_compared_with_every_accelerator():
 
 
 @pytest.mark.optax
+@pytest.mark.slow
 def test_exact_guide_and_the_images_for_equal_compute_are_counted():
     """Nothing is trained but the teacher; a guided step has the set's two products; Random gets images beside N."""
     changes = {
