@@ -47,8 +47,10 @@ bench: .venv/installed-bench
 	$(BIN)/python -m benchmarks.exact_guide
 	$(BIN)/python -m benchmarks.report_scale
 	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.recipes
 
 docs: .venv/installed-dev
+	$(BIN)/python -m docs.inputs
 	$(BIN)/python -m docs.theory
 	$(BIN)/python -m docs.guidance
 

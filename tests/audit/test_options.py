@@ -17,6 +17,18 @@ def test_default_is_locked():
         default.get_config().no_such_field = 1
 
 
+@pytest.mark.given(
+    kind=6,
+    input="detect.timesteps=(10.5,)",
+    before="measured at t = 10, printed as 10.5",
+    now="detect.timesteps must be tuple[int, ...], got (10.5,)",
+)
+@pytest.mark.given(
+    kind=10,
+    input="extract.scales=('a',)",
+    before="'<=' not supported between …",
+    now="extract.scales must be tuple[float, ...], got ('a',)",
+)
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -95,6 +107,12 @@ def test_clusters_by_sscd_need_the_weights_of_the_scores():
     assert AuditOptions.from_config(config).cluster_descriptor() == ("pixel", "", "")
 
 
+@pytest.mark.given(
+    kind=13,
+    input="run({...}) with some fields",
+    before="wanted every field",
+    now="the others have their defaults; unknown ones are named",
+)
 def test_missing_fields_have_their_defaults_and_unknown_ones_are_named():
     fields = orl.get_config().to_dict()
     fields["extract"]["lambda"] = 3

@@ -213,6 +213,12 @@ CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohes
 METHODS = ("random", "ol_ti", "side", "random_labels")
 
 
+@pytest.mark.given(
+    kind=9,
+    input="extract.scales=(0,) with the default guide",
+    before="a student of 50,000 steps that nothing used",
+    now="no surrogate is made until a λ above 0 is asked for",
+)
 def test_no_guide_is_made_while_only_random_is_asked_for(finished, tmp_path):
     """A student of 50,000 steps that nothing uses would be trained; with a λ above 0 the audit goes on as any other."""
     workdir = tmp_path / "run"
@@ -485,6 +491,12 @@ def unfinished(workdir, **changes):
     return [step.name for step in pipeline.plan(audit) if not step.complete]
 
 
+@pytest.mark.given(
+    kind=6,
+    input="a stage that is run after the report; another near_duplicate",
+    before="report: complete, skipped",
+    now="the page is made again",
+)
 def test_report_is_made_again_after_any_stage_and_for_other_strata(copy):
     assert unfinished(copy) == []
     assert unfinished(copy, **{"dataset.near_duplicate": 0.9801}) == ["report"]  # the same pairs, in other words
@@ -680,6 +692,12 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
         pipeline.run(config, tmp_path / "run")
 
 
+@pytest.mark.given(
+    kind=1,
+    input="a loaded target without training hashes, heldout_fraction=0.5",
+    before="half of its training photos were called held-out, p = .55",
+    now="refused: name photos that it never saw in dataset.heldout_path, or set dataset.heldout_fraction=0",
+)
 def test_photos_are_not_held_out_of_those_that_a_silent_target_may_have_seen(finished, tmp_path):
     """Half of the training photos would be called held-out, and no copying seen. Two ways on are named, and open."""
     shutil.copytree(finished / "target" / "diffusers", tmp_path / "model")

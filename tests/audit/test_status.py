@@ -101,6 +101,12 @@ def begun(root, **changes):
     return root
 
 
+@pytest.mark.given(
+    kind=6,
+    input="--status of a workdir whose config has another field",
+    before="an exception",
+    now="read as far as known, and the fields named",
+)
 def test_workdir_of_a_version_with_other_fields_is_read_and_the_fields_named(tmp_path):
     root = begun(epath.Path(tmp_path))
     known = read_json(root / "config.json")

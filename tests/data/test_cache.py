@@ -192,6 +192,12 @@ DAMAGES = {
 }
 
 
+@pytest.mark.given(
+    kind=0,
+    input="a damaged cache, or one of another listing",
+    before="",
+    now="not used, with the reason, and made again",
+)
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_cache_is_made_again(audit, damage, caplog):
     options, workdir = audit

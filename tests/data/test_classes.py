@@ -28,6 +28,12 @@ def twelve(tmp_path):
     return load_images("image_folder", str(tmp_path), 2, 1)
 
 
+@pytest.mark.given(
+    kind=4,
+    input="folders 1 … 12",
+    before="natural order; ImageFolder's is 1, 10, 11, 12, 2",
+    now="dataset.class_order=string numbers them so",
+)
 def test_classes_are_numbered_as_imagefolder_numbers_them(twelve):
     assert numbered(twelve, "natural").label_names == tuple(map(str, range(1, 13)))
     ordered = numbered(twelve, "string")
@@ -43,6 +49,9 @@ def test_classes_are_numbered_as_a_list_says(twelve):
     np.testing.assert_array_equal(ordered.labels, np.arange(11, -1, -1))
 
 
+@pytest.mark.given(
+    kind=4, input="guided-diffusion's classes in file names", before="", now="dataset.class_order=prefix"
+)
 def test_prefix_of_the_file_name_is_the_class():
     """guided-diffusion: sorted set of `basename.split("_")[0]`; "10" before "9"."""
     images = numbered(image_set("a/9_1.png", "10_2.png", "b/10_x_y.png"), "prefix")
@@ -52,6 +61,12 @@ def test_prefix_of_the_file_name_is_the_class():
         numbered(image_set("9_1.png", "a_b/x.png"), "prefix")
 
 
+@pytest.mark.given(
+    kind=0,
+    input="a class list that does not fit",
+    before="",
+    now="dataset.class_order lacks '2', a class of the photos",
+)
 def test_a_list_that_does_not_fit_is_refused(twelve):
     with pytest.raises(ValueError, match="dataset.class_order lacks '2', a class of the photos"):
         numbered(twelve, ("1", "3"))
@@ -79,6 +94,12 @@ def test_names_that_only_one_set_has_are_numbered_after_the_others():
     np.testing.assert_array_equal(other.labels, [1, 3, -1])
 
 
+@pytest.mark.given(
+    kind=14,
+    input="CelebA's identity_CelebA.txt or list_attr_celeba.txt beside a folder",
+    before="TensorFlow Datasets could not prepare celeb_a on most days",
+    now="dataset.labels reads them",
+)
 @pytest.mark.parametrize(
     ("name", "text", "column", "classes"),
     [
@@ -132,6 +153,12 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
         read_table(str(tmp_path / "no.csv"))
 
 
+@pytest.mark.given(
+    kind=0,
+    input="a label file without some of the photos",
+    before="",
+    now="dataset.labels 't' has no row for 2 of 3 photos, such as a/2.jpg",
+)
 def test_photos_without_a_row_are_refused_with_their_number_and_one_of_them():
     with pytest.raises(ValueError, match=r"dataset.labels 't' has no row for 2 of 3 photos, such as a/2\.jpg"):
         labelled(image_set("1.jpg", "a/2.jpg", "3.jpg"), {"1.jpg": "x"}, "t")

@@ -156,6 +156,12 @@ def test_folder_without_images_is_refused_with_the_first_reason(tmp_path):
         load_images("image_folder", str(tmp_path), 8, 1)
 
 
+@pytest.mark.given(
+    kind=5,
+    input=".jfif, .apng, .jp2, no suffix",
+    before="ignored, skipped was ()",
+    now="opened by content; every other file is listed with its reason",
+)
 @pytest.mark.parametrize(
     ("name", "kind"), [("a.jfif", "JPEG"), ("b.apng", "PNG"), ("c", "WEBP"), ("d.dat", "TIFF"), ("e.jp2", "JPEG2000")]
 )
@@ -167,6 +173,12 @@ def test_images_are_known_by_their_content_and_not_their_name(tmp_path, name, ki
     assert images.skipped == (("notes.txt", "ValueError: no image, or of an unknown format"),)
 
 
+@pytest.mark.given(
+    kind=5,
+    input="later pages of a TIFF, frames of a GIF",
+    before="left out without a word",
+    now="listed: 2 of its 3 frames: the first alone is read",
+)
 def test_later_frames_are_listed(tmp_path):
     frames = [Image.new("L", (8, 8), level) for level in (0, 100, 200)]
     for name, kind in (("a.gif", "GIF"), ("b.tif", "TIFF")):
@@ -177,6 +189,12 @@ def test_later_frames_are_listed(tmp_path):
     assert images.skipped[0][1] == "2 of its 3 frames: the first alone is read"
 
 
+@pytest.mark.given(
+    kind=9,
+    input="a file name that is not UTF-8",
+    before="the run ended in extract",
+    now="read, with the bytes written out in its id",
+)
 def test_name_that_is_no_utf8_has_an_id_that_a_table_can_hold(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(image).save(tmp_path / "plain.png")
@@ -186,6 +204,12 @@ def test_name_that_is_no_utf8_has_an_id_that_a_table_can_hold(tmp_path):
     pa.array(photos.ids)
 
 
+@pytest.mark.given(
+    kind=10,
+    input="a .npy file as npz; an npz with an id twice",
+    before="the program's own exception",
+    now="write it with np.savez(path, images=array); 'ids' has 'a' twice; they must differ",
+)
 def test_npy_and_repeated_ids_are_named(tmp_path):
     images = np.zeros((2, 8, 8), np.uint8)
     np.save(tmp_path / "set.npy", images)

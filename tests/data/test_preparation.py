@@ -62,6 +62,12 @@ def test_diffusers_resizes_the_short_side_and_crops_as_torchvision(size, resized
     np.testing.assert_array_equal(decode(encoded(photo), 4, 3, DIFFUSERS), whole[top : top + 4, left : left + 4])
 
 
+@pytest.mark.given(
+    kind=2,
+    input="a target trained with guided-diffusion's resize",
+    before="79 % of the photos below .98 with themselves",
+    now="dataset.prepare=guided_diffusion makes its pixels",
+)
 @pytest.mark.parametrize(
     ("size", "halves", "resized", "corner"),
     [((37, 20), [(18, 10), (9, 5)], (7, 4), (1, 0)), ((10, 7), [], (6, 4), (1, 0)), ((8, 8), [(4, 4)], (4, 4), (0, 0))],
@@ -74,6 +80,12 @@ def test_guided_diffusion_halves_by_boxes_and_ends_bicubic(size, halves, resized
     np.testing.assert_array_equal(decode(encoded(photo), 4, 3, GUIDED), whole[top : top + 4, left : left + 4])
 
 
+@pytest.mark.given(
+    kind=2,
+    input="EXIF orientation 6",
+    before="always turned",
+    now="turned by recipe side_jax, as stored by diffusers and guided_diffusion",
+)
 def test_training_that_ignored_exif_saw_other_pixels():
     photo = noise(16, 16)
     data = encoded(photo, "PNG", exif=exif(6))
@@ -82,6 +94,12 @@ def test_training_that_ignored_exif_saw_other_pixels():
         np.testing.assert_array_equal(decode(data, 16, 3, recipe), np.asarray(photo))
 
 
+@pytest.mark.given(
+    kind=2,
+    input='transparent parts, for which convert("RGB") leaves the colour below',
+    before="laid on white: a photo scored .13 with itself",
+    now="white, black or the colour below, by dataset.background",
+)
 def test_transparent_parts_are_what_the_training_saw():
     """`convert("RGB")` keeps the colour below: often black, where a browser shows white."""
     pixels = np.asarray(noise(16, 16, "RGBA")).copy()
@@ -104,6 +122,12 @@ def test_dropping_the_transparency_of_a_palette_gives_its_colour():
     assert decode(data, 4, 3, DIFFUSERS)[3, 3].tolist() == [10, 20, 30]
 
 
+@pytest.mark.given(
+    kind=2,
+    input="12-bit data in a 16-bit PNG",
+    before="16 gray levels, AMS 9.4 → 1.6 %",
+    now="all levels with dataset.white=4095; the start says that the highest value is 4095",
+)
 def test_twelve_bits_in_sixteen_keep_their_levels_where_white_is_told():
     """With white at 65535 they had 16 gray levels."""
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -114,6 +138,12 @@ def test_twelve_bits_in_sixteen_keep_their_levels_where_white_is_told():
     np.testing.assert_array_equal(decode(data, 64, 1, DIFFUSERS)[..., 0], np.minimum(values, 255))
 
 
+@pytest.mark.given(
+    kind=2,
+    input="a TIFF of floats in [0, 1]",
+    before="black, and another verdict",
+    now="skipped, listed as: black where 65535 is white, its highest value is 1; set dataset.white",
+)
 def test_floats_are_scaled_where_white_is_told_and_never_black():
     levels = np.arange(256, dtype=np.float32).reshape(16, 16)
     data = encoded(Image.fromarray(levels / 255), "TIFF")
@@ -152,6 +182,12 @@ def test_unknown_choice_is_named(choice, message):
         Recipe(**choice)
 
 
+@pytest.mark.given(
+    kind=0,
+    input="a recipe that does not exist",
+    before="",
+    now="recipe must be one of side_jax, diffusers, guided_diffusion, got 'torch'",
+)
 def test_unknown_recipe_is_named():
     with pytest.raises(ValueError, match="recipe must be one of side_jax, diffusers, guided_diffusion, got 'torch'"):
         load_images("orl", None, 8, 1, recipe="torch")
@@ -166,6 +202,12 @@ def test_images_are_loaded_by_a_named_recipe_or_one_of_ones_own(tmp_path):
     assert (made != load_images("image_folder", str(tmp_path), 8, 3).images[0]).any()
 
 
+@pytest.mark.given(
+    kind=2,
+    input="a folder with photos on which recipes differ",
+    before="",
+    now="each property with its number of photos and its field, at the start and in the report",
+)
 def test_photos_are_counted_by_the_properties_on_which_recipes_differ(tmp_path):
     """The properties of every file, and nothing of one that is as it is under every recipe."""
     plain = noise(8, 8)

@@ -81,6 +81,12 @@ def test_split_that_leaves_nothing_is_refused(image_set):
         split_images(image_set(2, 2), 0.2, 0.98, 0)
 
 
+@pytest.mark.given(
+    kind=1,
+    input="a mirrored photo, or one of a single colour, in both folders",
+    before="no near-duplicate",
+    now="near-duplicates",
+)
 def test_mirrored_photos_and_photos_of_one_colour_are_near_duplicates(image_set):
     images = image_set(3, size=32, channels=3).images
     mirrored = np.concatenate([images, images[:1, :, ::-1]])
@@ -144,6 +150,12 @@ def flat(images):
     return ImageSet(images, np.full(len(images), -1, np.int32), tuple(f"{i}.png" for i in range(len(images))))
 
 
+@pytest.mark.given(
+    kind=8,
+    input="100 X-ray-like photos, median cosine .986",
+    before='one group, "both must be at least 1"',
+    now="100 pictures; their re-encoded copies are still found",
+)
 def test_photos_that_are_all_alike_are_different_pictures_and_their_copies_are_not():
     """What was one group, so that no split was possible."""
     images = xrays(100)
@@ -167,6 +179,12 @@ def test_repeats_do_not_hide_themselves():
     assert len(set(near_duplicate_groups(same, near_duplicate_cosine(same)))) == 1
 
 
+@pytest.mark.given(
+    kind=8,
+    input="the same with dataset.near_duplicate set too low",
+    before="no field named",
+    now="the field, the size of the largest group and a pair",
+)
 def test_a_split_without_two_groups_names_the_field_the_largest_group_and_a_pair():
     with pytest.raises(ValueError, match="both must be at least 1") as error:
         split_images(flat(xrays(30)), 0.5, 0.95, 0)

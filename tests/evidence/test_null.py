@@ -146,12 +146,24 @@ def repeated_pictures(seed, copies=0):
     return null.nearest_excess(scores[:, pool].argmax(1), labels).p
 
 
+@pytest.mark.given(
+    kind=1,
+    input="near-duplicate groups of mixed sizes",
+    before="photos changed places only within groups of one size",
+    now="p is uniform when nothing is copied",
+)
 def test_p_is_uniform_with_pictures_of_mixed_numbers_of_photos():
     p = np.array([repeated_pictures(seed) for seed in range(300)])
     assert 0.02 <= (p <= 0.05).mean() <= 0.09
     assert 0.42 <= (p <= 0.5).mean() <= 0.58
 
 
+@pytest.mark.given(
+    kind=1,
+    input="pictures that are many times in the training folder and not in the held-out one",
+    before="p = 1.000, no sign of copying",
+    now="one photo stands for each picture, on either side; copies of repeated pictures are found",
+)
 def test_copies_of_repeated_pictures_are_found():
     """What hid copying: pictures that are there many times on one side alone could not change places."""
     assert np.mean([repeated_pictures(seed, copies=120) <= 0.05 for seed in range(40)]) > 0.9
@@ -187,6 +199,12 @@ def test_least_p_is_one_over_the_number_of_different_relabellings(strata, relabe
         assert len(np.unique(drawn, axis=1).T) == round(1 / least_p)
 
 
+@pytest.mark.given(
+    kind=1,
+    input="one held-out photo",
+    before="a p that could not be below .05, and no sign of copying",
+    now="only 2 of the 2 photos can change places, and the smallest p possible is 0.50",
+)
 def test_one_photo_of_each_kind_can_prove_nothing():
     labels = singles(1, 0)
     assert (labels.relabelled, labels.least_p) == (2, 0.5)

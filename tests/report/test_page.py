@@ -276,6 +276,12 @@ def test_verdict_that_no_relabelling_could_give_is_withheld_with_the_reason(pool
     assert f"p is left out: whether an excess is chance cannot be tested, because {reason}." in text
 
 
+@pytest.mark.given(
+    kind=1,
+    input="one held-out photo, on the page",
+    before="no sign of copying",
+    now="cannot be tested, with the reason",
+)
 def test_verdict_from_one_heldout_photo_is_withheld():
     """The nearest photo is the training photo for every image: by chance in half of all splits."""
     labels = relabellings(np.array([True, False]), np.zeros(2, int), 0)
@@ -314,6 +320,12 @@ REPEATED = {
 }
 
 
+@pytest.mark.given(
+    kind=1,
+    input="the same picture four times among the training photos",
+    before="",
+    now="the page lists what to delete, and counts finds by picture",
+)
 def test_repeated_pictures_are_listed_with_what_to_delete():
     numbers = metrics(10, pictures=np.maximum(np.arange(SIZE) - 3, 0)) | {"duplicates": REPEATED}
     (sentence,) = [said for said in verdicts(numbers) if "more than once" in said]

@@ -14,6 +14,12 @@ def environment(coordinator="10.0.0.2:8476", num_processes="4", process_id="3", 
     return {f"SIDE_JAX_{name}": value for name, value in named.items() if value is not None}
 
 
+@pytest.mark.given(
+    kind=11,
+    input="a process that comes 6 minutes late",
+    before="a C++ stack after 308 s, not configurable",
+    now="SIDE_JAX_START_TIMEOUT is how long it is waited for",
+)
 @pytest.mark.parametrize(
     ("environ", "cluster"),
     [
@@ -88,6 +94,12 @@ distributed.leave()
 """
 
 
+@pytest.mark.given(
+    kind=11,
+    input="a process that is alive and stuck",
+    before="waited for without a word",
+    now="process 0 waits at 'the door' for 1, 2",
+)
 @pytest.mark.slow
 def test_process_that_waits_says_for_whom():
     with socket.socket() as free:

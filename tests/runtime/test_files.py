@@ -8,6 +8,12 @@ from etils import epath
 from side_jax.runtime.files import check_workdir
 
 
+@pytest.mark.given(
+    kind=13,
+    input="README's command on a fresh clone, without runs/",
+    before="failed",
+    now="missing parents inside the current folder are made",
+)
 def test_missing_parents_below_the_current_folder_are_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_workdir(epath.Path("runs/orl"))
@@ -31,6 +37,9 @@ def test_a_file_is_no_workdir_and_no_parent_of_one(tmp_path):
             check_workdir(epath.Path(path))
 
 
+@pytest.mark.given(
+    kind=9, input="a workdir that cannot be written", before="noticed after all images were read", now="refused first"
+)
 def test_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(ValueError, match="cannot be written"):

@@ -51,6 +51,12 @@ def checkpoint(model):
     return root
 
 
+@pytest.mark.given(
+    kind=3,
+    input="target.path=MODEL/unet",
+    before="../scheduler was ignored: v read as ε",
+    now="the pipeline's scheduler, with a note",
+)
 def test_network_of_a_pipeline_has_the_pipelines_scheduler(model):
     """MODEL/unet was read with diffusers' defaults: v as ε."""
     target = load_target(model / "unet")
@@ -60,6 +66,12 @@ def test_network_of_a_pipeline_has_the_pipelines_scheduler(model):
     assert "../scheduler/scheduler_config.json" in files(model / "unet")
 
 
+@pytest.mark.given(
+    kind=7,
+    input="checkpoint-500, and checkpoint-500/unet_ema, of diffusers' training example",
+    before="refused",
+    now="the moving average is read, with a note",
+)
 def test_training_checkpoint_gives_its_moving_average(checkpoint):
     for path in (checkpoint, checkpoint / "unet_ema"):
         target = load_target(path)
@@ -99,6 +111,12 @@ def test_network_of_a_saved_target_still_says_what_it_was_trained_on(model):
         assert load_target(path).facts["training_hashes"] == ["a", "b"]
 
 
+@pytest.mark.given(
+    kind=7,
+    input="PNDMScheduler with the same β keys",
+    before="refused",
+    now="betas and prediction type are taken, the steps are DDIM's, with a note",
+)
 @pytest.mark.parametrize("name", ["PNDMScheduler", "DPMSolverMultistepScheduler"])
 def test_other_schedulers_give_betas_and_prediction_type(model, name):
     edit(model / "scheduler" / "scheduler_config.json", _class_name=name, skip_prk_steps=True, solver_order=2)
@@ -129,6 +147,7 @@ def test_scheduler_without_betas_is_refused(model):
         load_target(model)
 
 
+@pytest.mark.given(kind=7, input='variant="fp16"', before="refused", now="read, with a note; of several, which to keep")
 def test_variant_is_read_and_several_are_refused(model):
     (model / "unet" / WEIGHTS).rename(model / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     target = load_target(model)
@@ -139,6 +158,9 @@ def test_variant_is_read_and_several_are_refused(model):
         load_target(model)
 
 
+@pytest.mark.given(
+    kind=7, input="sharded safetensors with an index", before="refused", now="joined; a missing shard is named"
+)
 def test_sharded_weights_are_joined_and_a_missing_shard_is_named(model):
     tensors = load_file(model / "unet" / WEIGHTS)
     (model / "unet" / WEIGHTS).unlink()
@@ -159,6 +181,9 @@ def test_sharded_weights_are_joined_and_a_missing_shard_is_named(model):
         load_target(model)
 
 
+@pytest.mark.given(
+    kind=7, input="a pipeline class of one's own around a UNet2DModel", before="refused", now="read, with a note"
+)
 def test_pipeline_of_ones_own_is_read_and_one_with_other_parts_refused(model):
     edit(model / "model_index.json", _class_name="MyPipeline")
     assert any("the steps of the pipeline 'MyPipeline' are not known" in note for note in load_target(model).notes)
@@ -167,6 +192,7 @@ def test_pipeline_of_ones_own_is_read_and_one_with_other_parts_refused(model):
         load_target(model)
 
 
+@pytest.mark.given(kind=7, input="sample_size: [32, 32]", before="refused", now="32")
 def test_two_equal_sizes_are_one(model):
     size = load_target(PLAIN).net.sample_size
     edit(model / "unet" / "config.json", sample_size=[size, size])
@@ -176,6 +202,7 @@ def test_two_equal_sizes_are_one(model):
         load_target(model)
 
 
+@pytest.mark.given(kind=7, input="keys with the prefix module. or _orig_mod.", before="refused", now="read")
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 def test_names_of_a_wrapped_module_are_read(model, prefix):
     file = model / "unet" / WEIGHTS
@@ -189,6 +216,7 @@ def gray(tensors):
         tensors[name] = tensors[name][: len(tensors[name]) // 3]
 
 
+@pytest.mark.given(kind=7, input="a gray ADM", before="refused", now="read")
 def test_gray_adm_is_read(tmp_path):
     assert load_target(write_adm(tmp_path, "legacy", gray)).image_shape[-1] == 1
 
@@ -206,6 +234,9 @@ def test_diffusers_number_of_classes_is_that_of_the_weights(tmp_path):
         )
 
 
+@pytest.mark.given(
+    kind=4, input="ADM with another number of classes than 1,000", before="refused", now="the number of the weights"
+)
 def test_number_of_classes_is_that_of_the_weights(tmp_path):
     def change(tensors):
         tensors["label_emb.weight"] = tensors["label_emb.weight"][:8]
@@ -214,6 +245,12 @@ def test_number_of_classes_is_that_of_the_weights(tmp_path):
     assert target.net.num_classes == 8
 
 
+@pytest.mark.given(
+    kind=3,
+    input="improved-diffusion's flags with 4,000 steps",
+    before="t up to 3,999 where the network saw 0 … 1,000",
+    now="the network gets t · 1000 / 4000, with a note",
+)
 def test_improved_diffusions_4000_steps_are_scaled_to_what_the_network_saw(tmp_path):
     """t went up to 3,999 where training showed the network 0 … 1,000."""
     plain = load_target(write_adm(tmp_path, "legacy"))
@@ -239,6 +276,7 @@ IMPROVED = (
 )
 
 
+@pytest.mark.given(kind=7, input="improved-diffusion's flags", before="refused", now="read, with its own defaults")
 @pytest.mark.parametrize(
     ("flags", "widths", "time_scale"),
     [
@@ -256,6 +294,12 @@ def test_flags_of_improved_diffusion_have_its_defaults(tmp_path, flags, widths, 
     assert len(said) == (read.diffusion_steps != 1000)
 
 
+@pytest.mark.given(
+    kind=3,
+    input="a wrong num_heads",
+    before="loaded as another network",
+    now="a note of every flag that the weights do not show",
+)
 def test_flags_that_weights_cannot_confirm_are_noted(tmp_path, caplog):
     """Another number of heads has the same shapes, and is another network."""
     four, two = (load_target(write_adm(tmp_path, "legacy", flags={"num_heads": heads})) for heads in (4, 2))
@@ -265,6 +309,12 @@ def test_flags_that_weights_cannot_confirm_are_noted(tmp_path, caplog):
     assert "num_head_channels=16" in load_target(write_adm(tmp_path, "new_order")).notes[0]
 
 
+@pytest.mark.given(
+    kind=4,
+    input="1,000 class embeddings of which few were trained",
+    before="7 of 1,000 images were of trained classes",
+    now="target.classes names those that are generated",
+)
 def test_only_the_classes_that_were_trained_are_generated(tmp_path):
     target = load_target(write_adm(tmp_path, "updown"))
     few = target.replace(classes=(3, 700, 999))

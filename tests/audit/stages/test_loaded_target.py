@@ -33,6 +33,9 @@ def notes(workdir):
     return json.loads((workdir / "target" / "manifest.json").read_text())["facts"]["notes"]
 
 
+@pytest.mark.given(
+    kind=4, input="a target of 5 classes, photos of 2", before="", now="a warning in the log and in the report"
+)
 def test_another_number_of_classes_is_said_in_log_and_report(config, tmp_path, caplog):
     workdir = side_jax.run(config, tmp_path / "run")
     said = "images are generated of its 5 classes, but the photos have 2: target.classes names those"

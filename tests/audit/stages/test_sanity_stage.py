@@ -47,6 +47,12 @@ def test_demo_target_passes(audit, tmp_path):
     assert found["photos"] == "held-out"
 
 
+@pytest.mark.given(
+    kind=3,
+    input="a NaN in a weight, zeros, random weights",
+    before="no sign of copying",
+    now="no verdict: the target does not make images of this kind, with the reason",
+)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
