@@ -819,5 +819,5 @@ def test_published_weights_go_in_as_teachers_start_and_as_descriptor(finished, t
     config.extract.weights = str(tmp_path / "moved.safetensors")
     assert all(step.complete for step in pipeline.plan(pipeline.prepare(config, workdir)))
     save_file(resnet_weights(SSCDNetwork(16), "backbone."), tmp_path / "moved.safetensors")
-    with pytest.raises(ValueError, match=rf'extract {OTHER} \(weights: "\w{{64}}" -> "\w{{64}}"; spec {HASHES}\)'):
+    with pytest.raises(ValueError, match=rf'sanity {OTHER} \(weights: "\w{{64}}" -> "\w{{64}}"; spec {HASHES}\)'):
         pipeline.run(config, workdir)
