@@ -84,9 +84,7 @@ class SanityStage(Stage):
         if recipes := other_recipes(options.dataset):
             passes = len(LEVELS) * (1 + len(recipes))
             one = sampling(self.name, setting, options.sanity.num_images, passes, batch)
-            yield dataclasses.replace(
-                one, what=f"photos by {len(recipes)} more recipes at most, {passes} forward passes"
-            )
+            yield dataclasses.replace(one, what=f"by {len(recipes)} other recipes, {passes} forward passes")
 
 
 def _images(audit: Audit) -> np.ndarray:
