@@ -59,7 +59,7 @@ def test_linearisation_states_its_residuals_and_intervals(tmp_path):
     sizes = {"trajectories": 1, "levels": (200, 600), "photos": 3, "probes": 2, "distances": 20}
     numbers, text, _ = check("linearisation", tmp_path, **sizes)
     assert numbers["spectra"]["residual"] <= 1e-3
-    assert "within the thousandth asked for" in text
+    assert "below the bound of 1e-3" in text
 
 
 @pytest.mark.slow
