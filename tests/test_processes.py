@@ -149,7 +149,7 @@ def test_several_processes_give_the_answer_of_one(tmp_path, one, count):
     assert len(list((workdir / "target" / "logs").iterdir())) == 1
     with Run(count, workdir) as again:
         assert again.finish() == 0
-        assert again.log().count("complete, skipped") == 8
+        assert again.log().count("complete, skipped") == 9
 
 
 def test_stages_of_the_primary_end_where_guided_images_are_generated_again(tmp_path):

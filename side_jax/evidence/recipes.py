@@ -1,4 +1,8 @@
-"""Which recipe made the pixels that a target was trained on: the one on whose pixels its denoising loss is lowest."""
+"""Which recipe made the pixels that a target was trained on: the one on whose pixels it denoises best.
+
+A smoother photo is easier to denoise, whatever the training. So the loss of ε̂ counts relative to that of a Wiener
+filter made for the same pixels, which takes out how smooth they are.
+"""
 
 from collections.abc import Mapping
 
@@ -11,11 +15,21 @@ from side_jax.runtime.files import Json
 OWN = "as configured"
 
 
+def wiener_loss(images: Float[np.ndarray, "n h w c"], alpha: float, sigma: float) -> float:
+    """Mean squared error of ε̂ by the best linear, shift-invariant denoiser of α x₀ + σ ε for images like these.
+
+    Of power S at a frequency it leaves α²S / (α²S + σ²) of the noise unknown, the mean over frequencies.
+    """
+    spectra = np.fft.fft2(images - images.mean(0), axes=(1, 2), norm="ortho")
+    signal = alpha**2 * np.square(np.abs(spectra)).mean(0)
+    return float((signal / (signal + sigma**2)).mean())
+
+
 def compare_recipes(losses: Mapping[str, Float[np.ndarray, " n"]], differing: Mapping[str, int]) -> Json:
     """The same photos under several recipes, with the same noise: pair by pair against the config's own.
 
     Args:
-      losses: recipe -> mean squared error of ε̂ per photo; `OWN` among them.
+      losses: recipe -> loss of ε̂ per photo, relative to `wiener_loss`; `OWN` among them.
       differing: recipe -> number of photos whose pixels are not those of `OWN`.
 
     Returns:
@@ -40,9 +54,9 @@ def advice(measured: Json) -> str | None:
         return None
     own, other = (next(row for row in measured["recipes"] if row["recipe"] == name) for name in (OWN, recipe))
     return (
-        f"The target denoises the training photos better with {recipe}: its loss is {other['loss']['value']:.3g}, and"
-        f" {own['loss']['value']:.3g} {OWN} (difference {_text(other['difference'])}). It was probably trained so;"
-        " photos prepared otherwise hide copies. Audit it with that."
+        f"The target denoises the training photos better with {recipe}: its loss is {other['loss']['value']:.3g} of a"
+        f" Wiener filter's, and {own['loss']['value']:.3g} {OWN} (difference {_text(other['difference'])}). It was"
+        " probably trained so; photos prepared otherwise hide copies. Audit it with that."
     )
 
 

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from side_jax.evidence.recipes import OWN, advice, compare_recipes
+from side_jax.evidence.recipes import OWN, advice, compare_recipes, wiener_loss
 
 LOSS = np.random.default_rng(0).uniform(0.1, 0.5, 40)  # photos differ more from each other than recipes do
 
@@ -28,3 +29,16 @@ def test_nothing_is_recommended_within_the_interval():
     found = compared(first=-1e-4)
     assert found["recipes"][0]["recipe"] == "first"
     assert found["lowest"] is None
+
+
+def test_wiener_filter_leaves_of_white_images_what_each_pixel_alone_leaves():
+    """Pixels of variance 4 without a neighbour that tells of them: α²·4 / (α²·4 + σ²) = 1 / (1 + .64)."""
+    white = 2 * np.random.default_rng(0).normal(size=(4000, 6, 6, 1))
+    assert wiener_loss(white, 0.5, 0.8) == pytest.approx(1 / 1.64, rel=0.01)
+
+
+def test_wiener_filter_leaves_less_of_smoother_images():
+    rough = np.random.default_rng(0).normal(size=(50, 8, 8, 3))
+    smooth = (rough + np.roll(rough, 1, 1)) / 2
+    assert wiener_loss(smooth, 0.9, 0.4) < wiener_loss(rough, 0.9, 0.4)
+    assert wiener_loss(np.ones((3, 8, 8, 1)), 0.9, 0.4) == 0  # all alike

@@ -230,7 +230,10 @@ def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
     checked = {"failed": [], "num_images": 20, "loss": None, "kid_difference": None, "variation": (40.0, 42.0)}
     numbers = metrics(0) | {"sanity": checked | {"photos": "held-out", "recipes": recipes}}
     (sentence,) = (one for one in verdicts(numbers) if "denoises" in one)
-    assert "better with dataset.prepare=diffusers: its loss is 0.15, and 0.2 as configured" in sentence
+    assert (
+        "better with dataset.prepare=diffusers: its loss is 0.15 of a Wiener filter's, and 0.2 as configured"
+        in sentence
+    )
     text = page(numbers)
     assert "How training prepared the photos" in text
     assert text.index("dataset.prepare=diffusers</td>") < text.index(f"{OWN}</td>") < text.index("dataset.filter=box")

@@ -68,7 +68,8 @@ class SanityStage(Stage):
         save_array(audit.folder(self.folder) / PREVIEW, images)
         if facts["failed"]:
             _log.warning("sanity: the target fails; the report has no verdict: %s", "; ".join(facts["failed"]))
-        recipes = measure_recipes(audit, training, _batch_size(audit.options, len(training)))
+        batch_size, others = _batch_size(audit.options, len(training)), other_recipes(audit.options.dataset)
+        recipes = measure_recipes(audit, training, batch_size, others)
         if recipes and (sentence := advice(recipes)):
             _log.warning("sanity: %s", sentence)
         return facts | {"num_images": len(images), "photos": source, "recipes": recipes}

@@ -17,7 +17,7 @@ def _measured(metrics: Json) -> Json:
 def _blocks(page: Page) -> Iterator[Block]:
     rows = _measured(page.metrics)["recipes"]
     yield Table(
-        ("photos prepared", "photos that differ", "denoising loss", f"less that {OWN}"),
+        ("photos prepared", "photos that differ", "loss, of a Wiener filter's", f"less that {OWN}"),
         [
             [
                 row["recipe"],
@@ -31,8 +31,9 @@ def _blocks(page: Page) -> Iterator[Block]:
     )
     yield Note(
         f"At most {page.metrics['sanity']['num_images']} training photos, with the same noise under each recipe. A"
-        " target denoises best what it was trained on, so the lowest loss names the recipe of its training. Recipes"
-        " that make the same pixels of these photos share a row, and have none if these are the config's own."
+        " target denoises best what it was trained on, so the lowest loss names the recipe of its training. It is"
+        " relative to the loss of a Wiener filter for the same pixels, as smoother photos are easier to denoise."
+        " Recipes that make the same pixels of these photos share a row, and have none if these are the config's own."
         " docs/photos.md says what a recipe is."
     )
 

@@ -73,7 +73,7 @@ def test_sanity_samples_only_where_no_guide_needs_synthetic_images():
         found = [job for job in audit_jobs(setting(**changes)) if job.stage == "sanity"]
         return [(job.what, job.images, job.calls) for job in found]
 
-    photos = [("photos, 4 forward passes", 8, 4), ("by 14 other recipes, 45 forward passes", 8, 45)]
+    photos = [("photos, 4 forward passes", 8, 4), ("by 7 other recipes, 24 forward passes", 8, 24)]
     assert counted() == photos
     assert counted(**UNGUIDED) == counted(**{"extract.scales": (0.0,)}) == [("unguided, 3 steps", 8, 3), *photos]
     assert counted(**{"dataset.name": "npz"}) == photos[:1]  # which holds pixels
