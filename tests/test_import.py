@@ -34,6 +34,6 @@ def test_unknown_name_is_an_attribute_error():
         side_jax.sampel  # noqa: B018
 
 
-@pytest.mark.given(kind=13, input="dir(side_jax)", before="no public name", now="the public names")
+@pytest.mark.given(kind=13, input="`dir(side_jax)`", before="shows no public name", now="shows every one")
 def test_public_names_are_listed():
     assert set(side_jax.__all__) <= set(dir(side_jax))

@@ -74,7 +74,7 @@ def test_process_prints_its_error_and_exits_with_the_status(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.given(kind=13, input="--workdir alone", before="all flags again", now="resumes")
+@pytest.mark.given(kind=13, input="`--workdir=X` alone", before="resuming needs all flags again", now="resumes")
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
 def test_workdir_alone_resumes(tmp_path, monkeypatch):
     """Config, overrides and stages are those of the first command; the model is loaded, which takes no time."""
@@ -97,9 +97,9 @@ def test_workdir_alone_resumes(tmp_path, monkeypatch):
 
 @pytest.mark.given(
     kind=13,
-    input="a config from another folder than the repository's",
-    before="only in the repository's root",
-    now="python -m side_jax --config=smoke, in every folder",
+    input="`python -m side_jax --config=smoke` in any folder",
+    before="works only in the repository's root",
+    now="the config is found",
 )
 @pytest.mark.parametrize("config", ["smoke", "smoke.py", "configs/smoke.py"])
 def test_configs_of_the_package_are_known_in_every_folder(tmp_path, config):
@@ -116,6 +116,12 @@ def test_configs_of_the_package_are_known_in_every_folder(tmp_path, config):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.given(
+    kind=13,
+    input="an installed wheel, outside the repository",
+    before="works only in the repository's root",
+    now="it has the configs",
+)
 @pytest.mark.slow
 def test_wheel_holds_the_configs_and_runs_them(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -140,7 +146,7 @@ def test_wheel_holds_the_configs_and_runs_them(tmp_path):
     assert "extract.num_images must be at least 1, got 0" in done.stderr
 
 
-@pytest.mark.given(kind=13, input="--help", before="Unknown command line flag", now="the flags")
+@pytest.mark.given(kind=13, input="`--help`", before='"Unknown command line flag"', now="lists the flags")
 def test_help_lists_the_flags():
     done = subprocess.run(command("--help"), capture_output=True, text=True, cwd=ROOT, check=False)
     for flag in ("--config", "--workdir", "--[no]dry_run", "--stages"):

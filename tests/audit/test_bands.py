@@ -47,9 +47,9 @@ RAISED = {"extract.bands": (("near", 0.95, 0.97), ("equal", 0.97, 1.0))}
 
 @pytest.mark.given(
     kind=12,
-    input="raised bands",
-    before='"lowest_score: 0.4 -> 0.85", the workdir refused',
-    now="the same matches are filtered again",
+    input="raised bands for a finished workdir",
+    before='refused: "lowest_score: 0.4 -> 0.85", a name that is in no config',
+    now="the same table is filtered again, and no stage but report runs",
 )
 def test_other_bands_filter_the_same_matches_again(copy, monkeypatch):
     """Raised bands refused the workdir, in a name that no config has; now only the page is made."""
@@ -67,6 +67,12 @@ def test_other_bands_filter_the_same_matches_again(copy, monkeypatch):
     assert metrics(copy) == before
 
 
+@pytest.mark.given(
+    kind=12,
+    input="bands below what the sweep kept",
+    before="",
+    now='refused: "extract.bands: the lists of matches begin at 0.94 -> 0.2"',
+)
 def test_bands_below_what_the_lists_hold_are_refused_by_name_and_open_a_folder_beside(copy):
     lower = {"extract.bands": (("a", 0.2, 0.9),)}
     message = r"\(extract.bands: the lists of matches begin at 0.94 -> 0.2\); add --force_new to work in \S*copy-\w{16}"
@@ -100,9 +106,9 @@ def trained(copy):
 
 @pytest.mark.given(
     kind=12,
-    input="the descriptor pixel without extract.bands",
-    before="the paper's .4, .5 and .6: 70.8 % score .6 or more, of a model that copies nothing",
-    now="bands measured on photos before any image is generated",
+    input="`pixel` without `extract.bands`",
+    before='the paper\'s bands without a word: "70.8 % score 0.6 or more" for a blurry model that copies nothing',
+    now="bands are measured on held-out photos before any image is generated; the report says how many reach them",
 )
 def test_a_descriptor_without_published_bands_is_measured_on_photos_before_any_image(trained, monkeypatch):
     """With pixels the paper's bands for SSCD were used without a word, and real photos reached the highest."""
@@ -136,6 +142,12 @@ def stopped(*arguments):
     raise KeyboardInterrupt
 
 
+@pytest.mark.given(
+    kind=12,
+    input="`pixel` without bands and without held-out photos",
+    before="",
+    now='refused: "extract.bands is empty: the pixel descriptor has no published bands"',
+)
 def test_without_bands_and_held_out_photos_bands_are_asked_for(tmp_path):
     with pytest.raises(
         ValueError, match=r"extract.bands is empty: the pixel descriptor has no published bands"

@@ -17,29 +17,47 @@ def test_default_is_locked():
         default.get_config().no_such_field = 1
 
 
-@pytest.mark.given(
-    kind=6,
-    input="detect.timesteps=(10.5,)",
-    before="measured at t = 10, printed as 10.5",
-    now="detect.timesteps must be tuple[int, ...], got (10.5,)",
-)
-@pytest.mark.given(
-    kind=10,
-    input="extract.scales=('a',)",
-    before="'<=' not supported between …",
-    now="extract.scales must be tuple[float, ...], got ('a',)",
-)
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("extract.scales", (0.0, -1.0), "extract.scales: λ must be 0 or more .* got -1.0"),
         ("extract.scales", (), "extract.scales must be at least one λ"),
-        ("extract.scales", ("a",), r"extract.scales must be tuple\[float, ...\], got \('a',\)"),
-        ("detect.timesteps", (10.5,), r"detect.timesteps must be tuple\[int, ...\], got \(10.5,\)"),
+        pytest.param(
+            "extract.scales",
+            ("a",),
+            r"extract.scales must be tuple\[float, ...\], got \('a',\)",
+            marks=pytest.mark.given(
+                kind=10,
+                input="`extract.scales=('a',)`",
+                before="\"'<=' not supported between …\"",
+                now="\"extract.scales must be tuple[float, ...], got ('a',)\"",
+            ),
+        ),
+        pytest.param(
+            "detect.timesteps",
+            (10.5,),
+            r"detect.timesteps must be tuple\[int, ...\], got \(10.5,\)",
+            marks=pytest.mark.given(
+                kind=6,
+                input="`detect.timesteps=(10.5,)`",
+                before="measures t = 10 and prints 10.5",
+                now='"detect.timesteps must be tuple[int, ...], got (10.5,)"',
+            ),
+        ),
         ("extract.num_images", True, "extract.num_images must be int, got True"),
         ("extract.bands", (("low", 0.4),), r"extract.bands must be tuple\[.* got \(\('low', 0.4\),\)"),
         ("dataset.path", None, "dataset.path must be str, got None"),
-        ("dataset.split_seed", -1, "dataset.split_seed must be at least 0, got -1"),
+        pytest.param(
+            "dataset.split_seed",
+            -1,
+            "dataset.split_seed must be at least 0, got -1",
+            marks=pytest.mark.given(
+                kind=10,
+                input="`dataset.split_seed=-1`",
+                before="the program's own exception",
+                now='"dataset.split_seed must be at least 0, got -1"',
+            ),
+        ),
         ("extract.scales", (1.0, 1.0), "without repetitions"),
         ("extract.scales", (0.001,), "at most two decimals, got 0.001"),
         ("extract.num_images", 0, "extract.num_images must be at least 1, got 0"),
@@ -109,9 +127,9 @@ def test_clusters_by_sscd_need_the_weights_of_the_scores():
 
 @pytest.mark.given(
     kind=13,
-    input="run({...}) with some fields",
-    before="wanted every field",
-    now="the others have their defaults; unknown ones are named",
+    input="`run({...})` with some fields",
+    before="wants every field",
+    now="the others have their defaults; an unknown one is named",
 )
 def test_missing_fields_have_their_defaults_and_unknown_ones_are_named():
     fields = orl.get_config().to_dict()

@@ -215,9 +215,9 @@ METHODS = ("random", "ol_ti", "side", "random_labels")
 
 @pytest.mark.given(
     kind=9,
-    input="extract.scales=(0,) with the default guide",
-    before="a student of 50,000 steps that nothing used",
-    now="no surrogate is made until a λ above 0 is asked for",
+    input="`extract.scales=(0,)` with the default guide",
+    before="trains a student for 50,000 steps that nothing uses",
+    now="no synthetic images, labels or student are made, until a λ above 0 is asked for",
 )
 def test_no_guide_is_made_while_only_random_is_asked_for(finished, tmp_path):
     """A student of 50,000 steps that nothing uses would be trained; with a λ above 0 the audit goes on as any other."""
@@ -493,9 +493,18 @@ def unfinished(workdir, **changes):
 
 @pytest.mark.given(
     kind=6,
-    input="a stage that is run after the report; another near_duplicate",
-    before="report: complete, skipped",
-    now="the page is made again",
+    input="a stage that ended after the report",
+    before='the page stays stale ("report: complete, skipped")',
+    now="the report is made again",
+)
+@pytest.mark.given(
+    kind=6, input="another `dataset.near_duplicate`", before="keeps the old p", now="the report is made again"
+)
+@pytest.mark.given(
+    kind=6,
+    input="other classes of the photos, and so other photos that change places",
+    before="keeps the old p",
+    now="the report is made again",
 )
 def test_report_is_made_again_after_any_stage_and_for_other_strata(copy):
     assert unfinished(copy) == []
@@ -615,6 +624,13 @@ def test_diverged_training_keeps_the_workdir_resumable(tmp_path):
     assert not (tmp_path / "run" / "target" / MANIFEST).exists()
 
 
+@pytest.mark.given(
+    kind=2,
+    input="14 photos that the recipes resize otherwise",
+    before="",
+    now='said once at the start, and in the report: "14 photos are not 16 pixels on the short side (dataset.filter)"',
+)
+@pytest.mark.given(kind=5, input="a damaged JPEG among the photos", before="", now="the report names it")
 def test_loaded_target_clusters_and_no_heldout(finished, tmp_path, caplog):
     """The other branches: a model from a folder, labels without training data, a sweep that nothing calibrates."""
     for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (14, 20, 20), np.uint8)):
@@ -694,9 +710,9 @@ def test_guided_diffusion_model_is_audited_from_its_two_files(tmp_path):
 
 @pytest.mark.given(
     kind=1,
-    input="a loaded target without training hashes, heldout_fraction=0.5",
-    before="half of its training photos were called held-out, p = .55",
-    now="refused: name photos that it never saw in dataset.heldout_path, or set dataset.heldout_fraction=0",
+    input="a target that does not name its training images, and `heldout_fraction=0.5` of these",
+    before="p = .55",
+    now='refused: "does not say which … heldout_path, or set dataset.heldout_fraction=0"',
 )
 def test_photos_are_not_held_out_of_those_that_a_silent_target_may_have_seen(finished, tmp_path):
     """Half of the training photos would be called held-out, and no copying seen. Two ways on are named, and open."""
@@ -724,6 +740,12 @@ def test_no_git_is_no_obstacle(monkeypatch):
     assert provenance.provenance(AuditOptions())["commit"] is None
 
 
+@pytest.mark.given(
+    kind=1,
+    input="a held-out photo with the bytes of a training photo",
+    before="",
+    now='refused: "1 of its 13 images are training images too, or nearly … copy.png (as 3.png)"',
+)
 def test_heldout_images_that_were_trained_on_are_refused(tmp_path):
     for folder, seed in (("photos", 0), ("unseen", 1)):
         (tmp_path / folder).mkdir()
@@ -761,7 +783,16 @@ OTHER_MODEL = "assets/orl_target/unet/diffusion_pytorch_model.safetensors"
             "looks like no ResNet: .*; classifier.arch 'resnet34' needs its own weights",
         ),
         ({"extract.num_steps": 1001}, "extract.num_steps must be 1 to 1000, got 1001"),
-        ({"target.source": "load", "target.path": "no/model"}, "target path 'no/model' does not exist"),
+        pytest.param(
+            {"target.source": "load", "target.path": "no/model"},
+            "target path 'no/model' does not exist",
+            marks=pytest.mark.given(
+                kind=10,
+                input="a hub name as `target.path`",
+                before="the program's own exception",
+                now="\"target path 'no/model' does not exist\"",
+            ),
+        ),
         ({"target.source": "load"}, r"makes \(32, 32, 1\) images, the data set is \(16, 16, 1\)"),
         ({"target.source": "load", "dataset.image_size": 32, "dataset.split_seed": 1}, "are held out by this config"),
         ({"dataset.name": "image_folder", "dataset.path": "tests/golden"}, "none of its .* can be read as an image"),

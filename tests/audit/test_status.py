@@ -103,9 +103,9 @@ def begun(root, **changes):
 
 @pytest.mark.given(
     kind=6,
-    input="--status of a workdir whose config has another field",
-    before="an exception",
-    now="read as far as known, and the fields named",
+    input="`--status` of a workdir whose config has another field",
+    before="dies",
+    now='"config.json is of a version with other fields (…); read as far as known"',
 )
 def test_workdir_of_a_version_with_other_fields_is_read_and_the_fields_named(tmp_path):
     root = begun(epath.Path(tmp_path))

@@ -49,6 +49,12 @@ def start(options, workdir):
     return keep(load_split(options, workdir), workdir)
 
 
+@pytest.mark.given(
+    kind=15,
+    input="a second start in the same workdir",
+    before="",
+    now="nothing is decoded; pixels, groups of near-duplicates and hashes are the same",
+)
 def test_second_start_decodes_nothing(audit, monkeypatch):
     options, workdir = audit
     assert load_split(options, workdir).folder == ""
@@ -100,6 +106,12 @@ def changed(folder):
     photo(folder / "a" / "0.bmp", 12)
 
 
+@pytest.mark.given(
+    kind=0,
+    input="a cache of another listing",
+    before="",
+    now='"… photos is not used (it holds other photos, or photos that were read otherwise)", and decodes again',
+)
 @pytest.mark.parametrize("change", [added, removed, renamed, changed])
 def test_other_photos_are_decoded_again(audit, change, caplog):
     options, workdir = audit
@@ -193,10 +205,10 @@ DAMAGES = {
 
 
 @pytest.mark.given(
-    kind=0,
-    input="a damaged cache, or one of another listing",
+    kind=15,
+    input="damaged files in WORKDIR/photos",
     before="",
-    now="not used, with the reason, and made again",
+    now="they are not used, which a warning says, and are made again",
 )
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_cache_is_made_again(audit, damage, caplog):

@@ -30,9 +30,9 @@ def twelve(tmp_path):
 
 @pytest.mark.given(
     kind=4,
-    input="folders 1 … 12",
-    before="natural order; ImageFolder's is 1, 10, 11, 12, 2",
-    now="dataset.class_order=string numbers them so",
+    input="numeric folders 1 … 12",
+    before="natural order here, 1, 10, 11, 12, 2 … in ImageFolder",
+    now="`dataset.class_order=string`: 1, 10, 11, 12, 2 …",
 )
 def test_classes_are_numbered_as_imagefolder_numbers_them(twelve):
     assert numbered(twelve, "natural").label_names == tuple(map(str, range(1, 13)))
@@ -42,6 +42,12 @@ def test_classes_are_numbered_as_imagefolder_numbers_them(twelve):
     assert by_class(ordered) == by_class(twelve)
 
 
+@pytest.mark.given(
+    kind=4,
+    input="a list of names in `dataset.class_order`",
+    before="",
+    now="numbers are places in the list, also of a class without photos",
+)
 def test_classes_are_numbered_as_a_list_says(twelve):
     names = (*map(str, range(12, 0, -1)), "absent")
     ordered = numbered(twelve, names)
@@ -50,7 +56,10 @@ def test_classes_are_numbered_as_a_list_says(twelve):
 
 
 @pytest.mark.given(
-    kind=4, input="guided-diffusion's classes in file names", before="", now="dataset.class_order=prefix"
+    kind=4,
+    input="classes in file names, as guided-diffusion has them",
+    before="",
+    now="`dataset.class_order=prefix`: 10 before 9; a file without an underscore is refused",
 )
 def test_prefix_of_the_file_name_is_the_class():
     """guided-diffusion: sorted set of `basename.split("_")[0]`; "10" before "9"."""
@@ -63,9 +72,9 @@ def test_prefix_of_the_file_name_is_the_class():
 
 @pytest.mark.given(
     kind=0,
-    input="a class list that does not fit",
+    input="a class list that does not fit the photos",
     before="",
-    now="dataset.class_order lacks '2', a class of the photos",
+    now="\"dataset.class_order lacks '2', a class of the photos\"",
 )
 def test_a_list_that_does_not_fit_is_refused(twelve):
     with pytest.raises(ValueError, match="dataset.class_order lacks '2', a class of the photos"):
@@ -96,9 +105,9 @@ def test_names_that_only_one_set_has_are_numbered_after_the_others():
 
 @pytest.mark.given(
     kind=14,
-    input="CelebA's identity_CelebA.txt or list_attr_celeba.txt beside a folder",
-    before="TensorFlow Datasets could not prepare celeb_a on most days",
-    now="dataset.labels reads them",
+    input="identity_CelebA.txt, list_attr_celeba.txt or a CSV beside an image folder",
+    before="TFDS's celeb_a cannot be prepared on most days (quota)",
+    now="`dataset.labels` gives each photo its class",
 )
 @pytest.mark.parametrize(
     ("name", "text", "column", "classes"),
@@ -157,7 +166,7 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
     kind=0,
     input="a label file without some of the photos",
     before="",
-    now="dataset.labels 't' has no row for 2 of 3 photos, such as a/2.jpg",
+    now="\"dataset.labels 't' has no row for 2 of 3 photos, such as a/2.jpg\"",
 )
 def test_photos_without_a_row_are_refused_with_their_number_and_one_of_them():
     with pytest.raises(ValueError, match=r"dataset.labels 't' has no row for 2 of 3 photos, such as a/2\.jpg"):

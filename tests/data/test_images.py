@@ -69,6 +69,7 @@ def test_flat_folder_has_no_labels(tmp_path):
     assert images.images.shape == (1, 4, 4, 3)
 
 
+@pytest.mark.given(kind=5, input="a cut JPEG, and a text named .png", before="", now="listed, each with its reason")
 def test_corrupt_jpeg_is_listed_and_skipped(tmp_path):
     whole = encode(Image.effect_noise((64, 64), 80), "JPEG")
     (tmp_path / "good.jpg").write_bytes(whole)
@@ -137,7 +138,16 @@ def test_pickled_npz_is_refused(tmp_path):
         (("cifar", "", 8, 1), "dataset.name must be one of orl, image_folder, npz, tfds, got 'cifar'"),
         (("image_folder", "", 8, 1), "dataset.path is empty"),
         (("image_folder", "nowhere", 8, 1), "dataset.path 'nowhere' does not exist"),
-        (("image_folder", "~/nowhere", 8, 1), "dataset.path '~/nowhere' does not exist; write /.*/nowhere, as ~ is a"),
+        pytest.param(
+            ("image_folder", "~/nowhere", 8, 1),
+            "dataset.path '~/nowhere' does not exist; write /.*/nowhere, as ~ is a",
+            marks=pytest.mark.given(
+                kind=10,
+                input="`~/photos`",
+                before="the program's own exception",
+                now="\"dataset.path '~/nowhere' does not exist; write …/nowhere\", with the home folder in full",
+            ),
+        ),
         (("orl", "", 8, 2), "dataset.channels must be 1 or 3, got 2"),
         (("orl", "", 0, 1), "dataset.image_size must be at least 1, got 0"),
     ],
@@ -158,9 +168,9 @@ def test_folder_without_images_is_refused_with_the_first_reason(tmp_path):
 
 @pytest.mark.given(
     kind=5,
-    input=".jfif, .apng, .jp2, no suffix",
-    before="ignored, skipped was ()",
-    now="opened by content; every other file is listed with its reason",
+    input="`.jfif`, `.apng`, `.jp2`, and images without a suffix",
+    before="ignored, `skipped == ()`",
+    now="read; a text beside them is listed with its reason",
 )
 @pytest.mark.parametrize(
     ("name", "kind"), [("a.jfif", "JPEG"), ("b.apng", "PNG"), ("c", "WEBP"), ("d.dat", "TIFF"), ("e.jp2", "JPEG2000")]
@@ -175,9 +185,9 @@ def test_images_are_known_by_their_content_and_not_their_name(tmp_path, name, ki
 
 @pytest.mark.given(
     kind=5,
-    input="later pages of a TIFF, frames of a GIF",
-    before="left out without a word",
-    now="listed: 2 of its 3 frames: the first alone is read",
+    input="second pages of a TIFF, frames of a GIF",
+    before="not read, without a word",
+    now='listed: "2 of its 3 frames: the first alone is read"',
 )
 def test_later_frames_are_listed(tmp_path):
     frames = [Image.new("L", (8, 8), level) for level in (0, 100, 200)]
@@ -192,8 +202,8 @@ def test_later_frames_are_listed(tmp_path):
 @pytest.mark.given(
     kind=9,
     input="a file name that is not UTF-8",
-    before="the run ended in extract",
-    now="read, with the bytes written out in its id",
+    before="ends the run in extract",
+    now="read; its id is caf\\xe9.png, with a backslash",
 )
 def test_name_that_is_no_utf8_has_an_id_that_a_table_can_hold(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
@@ -206,9 +216,15 @@ def test_name_that_is_no_utf8_has_an_id_that_a_table_can_hold(tmp_path):
 
 @pytest.mark.given(
     kind=10,
-    input="a .npy file as npz; an npz with an id twice",
+    input="`.npy` as npz",
     before="the program's own exception",
-    now="write it with np.savez(path, images=array); 'ids' has 'a' twice; they must differ",
+    now='"… set.npy\' is not a readable npz file: it is one array; write it with np.savez"',
+)
+@pytest.mark.given(
+    kind=10,
+    input="an npz with an id twice",
+    before="the program's own exception",
+    now="\"… set.npz': 'ids' has 'a' twice; they must differ\"",
 )
 def test_npy_and_repeated_ids_are_named(tmp_path):
     images = np.zeros((2, 8, 8), np.uint8)

@@ -50,6 +50,12 @@ def cosine(a, b):
     return a @ b / np.sqrt((a @ a) * (b @ b))
 
 
+@pytest.mark.given(
+    kind=2,
+    input="photos that are not square, by the recipe `diffusers`",
+    before="",
+    now="the pixels of torchvision's Resize and CenterCrop",
+)
 @pytest.mark.parametrize(
     ("size", "resized", "corner"),
     [((10, 7), (5, 4), (0, 0)), ((7, 11), (4, 6), (0, 1)), ((11, 7), (6, 4), (1, 0)), ((4, 4), (4, 4), (0, 0))],
@@ -64,9 +70,9 @@ def test_diffusers_resizes_the_short_side_and_crops_as_torchvision(size, resized
 
 @pytest.mark.given(
     kind=2,
-    input="a target trained with guided-diffusion's resize",
-    before="79 % of the photos below .98 with themselves",
-    now="dataset.prepare=guided_diffusion makes its pixels",
+    input="guided-diffusion's resize (box halving, then bicubic)",
+    before="79 % of photos below .98 with themselves",
+    now="`dataset.prepare=guided_diffusion`: the same pixels",
 )
 @pytest.mark.parametrize(
     ("size", "halves", "resized", "corner"),
@@ -82,9 +88,9 @@ def test_guided_diffusion_halves_by_boxes_and_ends_bicubic(size, halves, resized
 
 @pytest.mark.given(
     kind=2,
-    input="EXIF orientation 6",
-    before="always turned",
-    now="turned by recipe side_jax, as stored by diffusers and guided_diffusion",
+    input="EXIF orientation 6, by the recipes `diffusers` and `guided_diffusion`",
+    before="no sign of copying, p = .19",
+    now="the pixels as they lie in the file",
 )
 def test_training_that_ignored_exif_saw_other_pixels():
     photo = noise(16, 16)
@@ -96,9 +102,15 @@ def test_training_that_ignored_exif_saw_other_pixels():
 
 @pytest.mark.given(
     kind=2,
-    input='transparent parts, for which convert("RGB") leaves the colour below',
-    before="laid on white: a photo scored .13 with itself",
-    now="white, black or the colour below, by dataset.background",
+    input='RGBA laid on white where `convert("RGB")` gave black',
+    before="a photo scores .13 with itself",
+    now="`dataset.background`: white, black, or `dropped`, which gives the colour stored there",
+)
+@pytest.mark.given(
+    kind=13,
+    input="a transparent border that a browser shows as white",
+    before="black in training",
+    now="white, or the colour stored there with `dataset.background=dropped`",
 )
 def test_transparent_parts_are_what_the_training_saw():
     """`convert("RGB")` keeps the colour below: often black, where a browser shows white."""
@@ -114,6 +126,9 @@ def test_transparent_parts_are_what_the_training_saw():
     assert decode(data, 16, 1, DIFFUSERS)[0, 0, 0] == 30
 
 
+@pytest.mark.given(
+    kind=2, input="a transparent palette image, by the recipe `diffusers`", before="", now="the colour of its palette"
+)
 def test_dropping_the_transparency_of_a_palette_gives_its_colour():
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30, 5, 5, 5])
@@ -126,7 +141,7 @@ def test_dropping_the_transparency_of_a_palette_gives_its_colour():
     kind=2,
     input="12-bit data in a 16-bit PNG",
     before="16 gray levels, AMS 9.4 → 1.6 %",
-    now="all levels with dataset.white=4095; the start says that the highest value is 4095",
+    now="all 256 gray levels with `dataset.white=4095`",
 )
 def test_twelve_bits_in_sixteen_keep_their_levels_where_white_is_told():
     """With white at 65535 they had 16 gray levels."""
@@ -140,9 +155,9 @@ def test_twelve_bits_in_sixteen_keep_their_levels_where_white_is_told():
 
 @pytest.mark.given(
     kind=2,
-    input="a TIFF of floats in [0, 1]",
-    before="black, and another verdict",
-    now="skipped, listed as: black where 65535 is white, its highest value is 1; set dataset.white",
+    input="a float TIFF in [0, 1]",
+    before="black, verdict flips",
+    now='all 256 gray levels with `dataset.white=1`; without it not read: "black where … is white … set dataset.white"',
 )
 def test_floats_are_scaled_where_white_is_told_and_never_black():
     levels = np.arange(256, dtype=np.float32).reshape(16, 16)
@@ -155,6 +170,7 @@ def test_floats_are_scaled_where_white_is_told_and_never_black():
         decode(encoded(Image.fromarray(levels + np.float32(np.nan)), "TIFF"), 16, 1, Recipe(white=1))
 
 
+@pytest.mark.given(kind=2, input="12-bit data in a 16-bit colour PNG", before="", now='not read: "values below 4096"')
 def test_sixteen_bit_colour_is_read_unless_its_levels_are_lost():
     values = np.random.default_rng(0).integers(0, 65536, (4, 4, 3), np.uint16)
     np.testing.assert_array_equal(decode(colour_png(values), 4, 3), values >> 8)
@@ -162,6 +178,12 @@ def test_sixteen_bit_colour_is_read_unless_its_levels_are_lost():
         decode(colour_png(values >> 4), 4, 3)
 
 
+@pytest.mark.given(
+    kind=2,
+    input="the recipe `diffusers` with another resize and filter",
+    before="",
+    now="the pixels of the single choices",
+)
 def test_choices_replace_those_of_a_recipe():
     wide = noise(12, 8)
     recipe = dataclasses.replace(DIFFUSERS, resize="stretch", filter="lanczos")
@@ -184,9 +206,9 @@ def test_unknown_choice_is_named(choice, message):
 
 @pytest.mark.given(
     kind=0,
-    input="a recipe that does not exist",
+    input='`load_images(recipe="torch")`',
     before="",
-    now="recipe must be one of side_jax, diffusers, guided_diffusion, got 'torch'",
+    now="\"recipe must be one of side_jax, diffusers, guided_diffusion, got 'torch'\"",
 )
 def test_unknown_recipe_is_named():
     with pytest.raises(ValueError, match="recipe must be one of side_jax, diffusers, guided_diffusion, got 'torch'"):
@@ -204,9 +226,9 @@ def test_images_are_loaded_by_a_named_recipe_or_one_of_ones_own(tmp_path):
 
 @pytest.mark.given(
     kind=2,
-    input="a folder with photos on which recipes differ",
+    input="a folder of twelve photos that recipes read differently",
     before="",
-    now="each property with its number of photos and its field, at the start and in the report",
+    now="nine properties are counted: orientation, transparency, bits, palette, CMYK, shape and size",
 )
 def test_photos_are_counted_by_the_properties_on_which_recipes_differ(tmp_path):
     """The properties of every file, and nothing of one that is as it is under every recipe."""

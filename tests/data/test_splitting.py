@@ -83,9 +83,9 @@ def test_split_that_leaves_nothing_is_refused(image_set):
 
 @pytest.mark.given(
     kind=1,
-    input="a mirrored photo, or one of a single colour, in both folders",
-    before="no near-duplicate",
-    now="near-duplicates",
+    input="a photo of one colour twice; a mirrored photo",
+    before="no near-duplicate (its centred pixels are 0)",
+    now="they are near-duplicates; photos of different colours are not",
 )
 def test_mirrored_photos_and_photos_of_one_colour_are_near_duplicates(image_set):
     images = image_set(3, size=32, channels=3).images
@@ -95,6 +95,12 @@ def test_mirrored_photos_and_photos_of_one_colour_are_near_duplicates(image_set)
     np.testing.assert_array_equal(near_duplicate_groups([*one_colour, images[0]], 0.99), [0, 1, 0, 2, 3])
 
 
+@pytest.mark.given(
+    kind=1,
+    input="20 pictures, two of them repeated",
+    before="groups change places only with groups of the same size",
+    now="one photo stands for each of the 20 pictures",
+)
 def test_one_photo_stands_for_each_picture(image_set):
     images = image_set(20, size=32)
     twice = images.images[np.concatenate([np.arange(20), [3, 3, 7]])]
@@ -152,9 +158,9 @@ def flat(images):
 
 @pytest.mark.given(
     kind=8,
-    input="100 X-ray-like photos, median cosine .986",
-    before='one group, "both must be at least 1"',
-    now="100 pictures; their re-encoded copies are still found",
+    input="100 X-ray-like photos (median cosine .986), and ten of them again as JPEGs",
+    before='one group, "both must be at least 1", no field named',
+    now="100 pictures; each JPEG is in the group of its photo",
 )
 def test_photos_that_are_all_alike_are_different_pictures_and_their_copies_are_not():
     """What was one group, so that no split was possible."""
@@ -171,6 +177,7 @@ def test_photos_that_are_all_alike_are_different_pictures_and_their_copies_are_n
     assert len(split.representatives()[0]) == pytest.approx(50, abs=5)
 
 
+@pytest.mark.given(kind=8, input="12 X-ray-like photos, nine times each", before="", now="12 pictures")
 def test_repeats_do_not_hide_themselves():
     """However many photos are repeated, the typical pair is of two pictures; equal pixels are always one picture."""
     images = np.repeat(xrays(12), 9, axis=0)
@@ -181,9 +188,9 @@ def test_repeats_do_not_hide_themselves():
 
 @pytest.mark.given(
     kind=8,
-    input="the same with dataset.near_duplicate set too low",
-    before="no field named",
-    now="the field, the size of the largest group and a pair",
+    input="30 X-ray-like photos, and a `dataset.near_duplicate` that makes them one group",
+    before='"both must be at least 1", no field named',
+    now='refused with the size of the largest group, a pair of it, and "set dataset.near_duplicate higher"',
 )
 def test_a_split_without_two_groups_names_the_field_the_largest_group_and_a_pair():
     with pytest.raises(ValueError, match="both must be at least 1") as error:

@@ -4,6 +4,12 @@ import pytest
 from side_jax.evidence.bands import measured_bands
 
 
+@pytest.mark.given(
+    kind=12,
+    input="2,000 held-out photos, without published bands",
+    before="",
+    now="10, 1 and 0.1 % of them reach low, mid and high, each rate with its interval",
+)
 def test_at_most_the_fixed_share_of_held_out_photos_reaches_each_band():
     best = np.random.default_rng(0).uniform(0.2, 0.9, 2000).astype(np.float32)
     found = measured_bands(best)
@@ -20,6 +26,12 @@ def test_at_most_the_fixed_share_of_held_out_photos_reaches_each_band():
     assert [end for _, _, end in found.bands] == [found.bands[1][1], found.bands[2][1], 1.0]
 
 
+@pytest.mark.given(
+    kind=12,
+    input="14 held-out photos, without published bands",
+    before="",
+    now="none reaches high, and its rate has an interval",
+)
 def test_few_photos_reach_no_high_band_and_the_interval_says_how_little_that_is():
     best = np.linspace(0.3, 0.71, 14).astype(np.float32)
     found = measured_bands(best)

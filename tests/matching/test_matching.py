@@ -90,9 +90,9 @@ def test_unequal_descriptor_sizes_are_refused():
 
 @pytest.mark.given(
     kind=2,
-    input="a target trained with flips, which gives back mirrored copies",
-    before="AMS 9.4 → 0 with pixel",
-    now="a copy with extract.mirror=True",
+    input="a mirrored copy, such as a target trained with flips makes",
+    before="AMS 9.4 → 0 with `pixel`",
+    now="scores 1 with `extract.mirror`, and less than 0.9 without",
 )
 def test_mirrored_copy_is_a_copy_with_mirror_and_not_without():
     photos = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), np.uint8)

@@ -50,6 +50,7 @@ def assert_same_but_for_rounding(found, expected):
     np.testing.assert_array_equal(ties[twice, 1], ties[twice, 0] + 60)
 
 
+@pytest.mark.given(kind=2, input="an audit with `extract.mirror`", before="", now="its scores are those of both views")
 @pytest.mark.parametrize("sharded", [False, True])
 def test_sweep_with_mirror_matches_both_views(tmp_path, sharded):
     sweep = make_sweep(tmp_path, sharded=sharded)

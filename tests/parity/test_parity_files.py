@@ -44,6 +44,12 @@ def test_torchscript_is_read(tmp_path, compare):
         compare("torch files read by side_jax", "TorchScript", read[key], value.numpy(), 0.0)
 
 
+@pytest.mark.given(
+    kind=7,
+    input='`{"model": …, "ema": …}`',
+    before="refused",
+    now="\"holds several things: model, ema, step. Take one, such as 'ema'\"",
+)
 def test_checkpoint_of_several_state_dicts_names_what_to_take(tmp_path):
     torch.save({"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}, "step": 5}, tmp_path / "both.pt")
     with pytest.raises(ValueError, match=r"holds several things: model, ema, step. Take one, such as 'ema'"):

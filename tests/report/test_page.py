@@ -152,6 +152,12 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     ).replace("https://matplotlib.org", "")
 
 
+@pytest.mark.given(
+    kind=2,
+    input="three photos that are not square",
+    before="",
+    now='the report: "Photos on which recipes differ: 3 not square (dataset.resize)"',
+)
 def test_page_says_how_photos_were_prepared_and_on_how_many_recipes_differ():
     text = page(metrics(10))
     assert "as diffusers, background black. Photos on which recipes differ: 3 not square (dataset.resize)" in text
@@ -212,6 +218,12 @@ def test_page_without_heldout_images_says_so():
     assert "held-out photo</span>" not in text
 
 
+@pytest.mark.given(
+    kind=3,
+    input="a target that fails the sanity check",
+    before='"no sign of copying"',
+    now='"No verdict: the target does not make images of this kind", with the reasons',
+)
 def test_verdict_is_withheld_from_a_target_that_fails_the_sanity_check():
     failed = ["its denoising loss on photos is not finite, as if a weight were NaN", "its images are all alike"]
     numbers = metrics(40) | {"sanity": {"failed": failed}}
@@ -223,6 +235,12 @@ def test_verdict_is_withheld_from_a_target_that_fails_the_sanity_check():
     assert second.startswith("Check that the weights")
 
 
+@pytest.mark.given(
+    kind=2,
+    input="a recipe that the target denoises better than the configured one",
+    before="",
+    now='the verdict: "better with dataset.prepare=diffusers: its loss is 0.15, and 0.2 as configured"',
+)
 def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
     loss = np.linspace(0.1, 0.3, 20)
     losses = {OWN: loss, "dataset.prepare=diffusers": loss - 0.05, "dataset.filter=box": loss + 0.1}
@@ -260,7 +278,16 @@ SAME = "no training photo can change places with a held-out one: "
 @pytest.mark.parametrize(
     ("pool", "reason"),
     [
-        (FOLDERS, SAME + "they share no class"),
+        pytest.param(
+            FOLDERS,
+            SAME + "they share no class",
+            marks=pytest.mark.given(
+                kind=1,
+                input="training photos in class folders, held-out photos in none",
+                before='"no sign of copying"',
+                now='"cannot be tested, because no training photo can change places with a held-out one: …"',
+            ),
+        ),
         (PAIR, "only 2 of the 40 photos can change places, and the smallest p possible is 0.50"),
     ],
 )
@@ -281,9 +308,9 @@ def test_verdict_that_no_relabelling_could_give_is_withheld_with_the_reason(pool
 
 @pytest.mark.given(
     kind=1,
-    input="one held-out photo, on the page",
-    before="no sign of copying",
-    now="cannot be tested, with the reason",
+    input="one held-out photo",
+    before="no p below .05 is possible",
+    now='"cannot be tested, because only 2 of the 2 photos can change places, and the smallest p possible is 0.50"',
 )
 def test_verdict_from_one_heldout_photo_is_withheld():
     """The nearest photo is the training photo for every image: by chance in half of all splits."""
@@ -296,6 +323,12 @@ def test_verdict_from_one_heldout_photo_is_withheld():
         assert sentence.endswith("only 2 of the 2 photos can change places, and the smallest p possible is 0.50.")
 
 
+@pytest.mark.given(
+    kind=1,
+    input="copies of training photos whose class no held-out photo has",
+    before="",
+    now='"cannot be tested, because the photos that decide it have the same label in every relabelling"',
+)
 def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_it():
     """Ten training photos are of a class that no held-out photo has, and every image is a copy of these."""
     alone = np.where(POOL < 10, 1, 0)
@@ -325,9 +358,9 @@ REPEATED = {
 
 @pytest.mark.given(
     kind=1,
-    input="the same picture four times among the training photos",
+    input="repeated pictures among the training photos",
     before="",
-    now="the page lists what to delete, and counts finds by picture",
+    now='a list of files to delete; "2 pictures are more than once among the 20 training photos"',
 )
 def test_repeated_pictures_are_listed_with_what_to_delete():
     numbers = metrics(10, pictures=np.maximum(np.arange(SIZE) - 3, 0)) | {"duplicates": REPEATED}

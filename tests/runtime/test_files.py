@@ -10,9 +10,9 @@ from side_jax.runtime.files import check_workdir
 
 @pytest.mark.given(
     kind=13,
-    input="README's command on a fresh clone, without runs/",
-    before="failed",
-    now="missing parents inside the current folder are made",
+    input="`--workdir=runs/orl` on a fresh clone",
+    before="fails since runs/ is missing",
+    now="missing parents inside the current folder are no error",
 )
 def test_missing_parents_below_the_current_folder_are_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -38,7 +38,10 @@ def test_a_file_is_no_workdir_and_no_parent_of_one(tmp_path):
 
 
 @pytest.mark.given(
-    kind=9, input="a workdir that cannot be written", before="noticed after all images were read", now="refused first"
+    kind=9,
+    input="a workdir that cannot be written",
+    before="noticed after all images are read",
+    now='refused: "cannot be written"',
 )
 def test_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere

@@ -49,6 +49,9 @@ def test_other_files_are_refused(tmp_path):
         mapped.load(path)
 
 
+@pytest.mark.given(
+    kind=15, input="300 MB of pixels", before="", now="written, hashed and halved with less than 150 MiB of memory"
+)
 def test_a_pass_over_a_mapped_array_takes_no_memory():
     """300 MB are written, hashed and chosen from; in a process of its own, whose peak counts."""
     program = """

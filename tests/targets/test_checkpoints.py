@@ -53,9 +53,9 @@ def checkpoint(model):
 
 @pytest.mark.given(
     kind=3,
-    input="target.path=MODEL/unet",
-    before="../scheduler was ignored: v read as ε",
-    now="the pipeline's scheduler, with a note",
+    input="`target.path=MODEL/unet`",
+    before="ignores `../scheduler` (v read as ε)",
+    now="`../scheduler` is read, and a note says so",
 )
 def test_network_of_a_pipeline_has_the_pipelines_scheduler(model):
     """MODEL/unet was read with diffusers' defaults: v as ε."""
@@ -68,9 +68,12 @@ def test_network_of_a_pipeline_has_the_pipelines_scheduler(model):
 
 @pytest.mark.given(
     kind=7,
-    input="checkpoint-500, and checkpoint-500/unet_ema, of diffusers' training example",
+    input="`checkpoint-500/unet_ema` of diffusers' training example (its config also holds decay, power, …)",
     before="refused",
-    now="the moving average is read, with a note",
+    now="its weights, with the scheduler of the pipeline",
+)
+@pytest.mark.given(
+    kind=7, input="`checkpoint-500` itself", before="refused", now="unet_ema is read, and a note says so"
 )
 def test_training_checkpoint_gives_its_moving_average(checkpoint):
     for path in (checkpoint, checkpoint / "unet_ema"):
@@ -96,6 +99,12 @@ def test_output_folder_without_a_model_names_its_checkpoints(checkpoint):
         load_target(checkpoint.parent)
 
 
+@pytest.mark.given(
+    kind=7,
+    input="`checkpoint-500` without a moving average",
+    before="",
+    now="unet is read, with the scheduler of the output folder",
+)
 def test_training_checkpoint_without_an_average_has_the_scheduler_of_its_output_folder(checkpoint):
     shutil.rmtree(checkpoint / "unet")
     (checkpoint / "unet_ema").rename(checkpoint / "unet")
@@ -113,9 +122,9 @@ def test_network_of_a_saved_target_still_says_what_it_was_trained_on(model):
 
 @pytest.mark.given(
     kind=7,
-    input="PNDMScheduler with the same β keys",
+    input="PNDMScheduler, or DPMSolverMultistepScheduler",
     before="refused",
-    now="betas and prediction type are taken, the steps are DDIM's, with a note",
+    now="betas and prediction type are taken, and a note says that the steps are DDIM's",
 )
 @pytest.mark.parametrize("name", ["PNDMScheduler", "DPMSolverMultistepScheduler"])
 def test_other_schedulers_give_betas_and_prediction_type(model, name):
@@ -126,6 +135,12 @@ def test_other_schedulers_give_betas_and_prediction_type(model, name):
     assert any(said in note and "0.02, v_prediction, clipping to ±1" in note for note in target.notes)
 
 
+@pytest.mark.given(
+    kind=7,
+    input="a PNDMScheduler without prediction_type and clip_sample",
+    before="refused",
+    now='read, with the note "as DDIM has by default"',
+)
 def test_what_the_file_of_another_scheduler_does_not_say_is_named(model):
     """PNDM has no clip_sample, and did not always have a prediction type."""
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "trained_betas": None}
@@ -140,6 +155,12 @@ def test_what_the_file_of_another_scheduler_does_not_say_is_named(model):
     )
 
 
+@pytest.mark.given(
+    kind=7,
+    input="a scheduler without betas",
+    before="",
+    now="refused: \"'FlowMatchEulerDiscreteScheduler' is not supported without beta_start\"",
+)
 def test_scheduler_without_betas_is_refused(model):
     flow = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}
     (model / "scheduler" / "scheduler_config.json").write_text(json.dumps(flow))
@@ -147,7 +168,12 @@ def test_scheduler_without_betas_is_refused(model):
         load_target(model)
 
 
-@pytest.mark.given(kind=7, input='variant="fp16"', before="refused", now="read, with a note; of several, which to keep")
+@pytest.mark.given(
+    kind=7,
+    input='`variant="fp16"`',
+    before="refused",
+    now="read, and a note says so; of several variants one must be kept",
+)
 def test_variant_is_read_and_several_are_refused(model):
     (model / "unet" / WEIGHTS).rename(model / "unet" / "diffusion_pytorch_model.fp16.safetensors")
     target = load_target(model)
@@ -159,7 +185,7 @@ def test_variant_is_read_and_several_are_refused(model):
 
 
 @pytest.mark.given(
-    kind=7, input="sharded safetensors with an index", before="refused", now="joined; a missing shard is named"
+    kind=7, input="sharded safetensors with an index", before="refused", now="read; a missing shard is named"
 )
 def test_sharded_weights_are_joined_and_a_missing_shard_is_named(model):
     tensors = load_file(model / "unet" / WEIGHTS)
@@ -182,7 +208,10 @@ def test_sharded_weights_are_joined_and_a_missing_shard_is_named(model):
 
 
 @pytest.mark.given(
-    kind=7, input="a pipeline class of one's own around a UNet2DModel", before="refused", now="read, with a note"
+    kind=7,
+    input="a pipeline class of one's own around a plain UNet2DModel",
+    before="refused",
+    now="read, with a note; a pipeline with a VQ model is refused",
 )
 def test_pipeline_of_ones_own_is_read_and_one_with_other_parts_refused(model):
     edit(model / "model_index.json", _class_name="MyPipeline")
@@ -192,7 +221,12 @@ def test_pipeline_of_ones_own_is_read_and_one_with_other_parts_refused(model):
         load_target(model)
 
 
-@pytest.mark.given(kind=7, input="sample_size: [32, 32]", before="refused", now="32")
+@pytest.mark.given(
+    kind=7,
+    input="`sample_size` of two numbers, such as `[32, 32]`",
+    before="refused",
+    now="equal ones are read, others refused",
+)
 def test_two_equal_sizes_are_one(model):
     size = load_target(PLAIN).net.sample_size
     edit(model / "unet" / "config.json", sample_size=[size, size])
@@ -202,7 +236,9 @@ def test_two_equal_sizes_are_one(model):
         load_target(model)
 
 
-@pytest.mark.given(kind=7, input="keys with the prefix module. or _orig_mod.", before="refused", now="read")
+@pytest.mark.given(
+    kind=7, input="keys prefixed `module.` or `_orig_mod.`", before="refused", now="read without the prefix"
+)
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
 def test_names_of_a_wrapped_module_are_read(model, prefix):
     file = model / "unet" / WEIGHTS
@@ -216,11 +252,17 @@ def gray(tensors):
         tensors[name] = tensors[name][: len(tensors[name]) // 3]
 
 
-@pytest.mark.given(kind=7, input="a gray ADM", before="refused", now="read")
+@pytest.mark.given(kind=7, input="gray ADM (first conv [C, 1, 3, 3])", before="refused", now="read, with one channel")
 def test_gray_adm_is_read(tmp_path):
     assert load_target(write_adm(tmp_path, "legacy", gray)).image_shape[-1] == 1
 
 
+@pytest.mark.given(
+    kind=4,
+    input="a diffusers model of 5 classes whose config says 1,000, or none",
+    before="",
+    now='5, with the note "num_class_embeds=1000 in config.json, but the weights embed 5 classes, which are taken"',
+)
 def test_diffusers_number_of_classes_is_that_of_the_weights(tmp_path):
     """Its config says 1,000 or nothing, its weights 5."""
     make_directory(tmp_path, "classes")
@@ -235,7 +277,7 @@ def test_diffusers_number_of_classes_is_that_of_the_weights(tmp_path):
 
 
 @pytest.mark.given(
-    kind=4, input="ADM with another number of classes than 1,000", before="refused", now="the number of the weights"
+    kind=4, input="ADM with another NUM_CLASSES", before="refused", now="the number of classes is that of the weights"
 )
 def test_number_of_classes_is_that_of_the_weights(tmp_path):
     def change(tensors):
@@ -247,9 +289,9 @@ def test_number_of_classes_is_that_of_the_weights(tmp_path):
 
 @pytest.mark.given(
     kind=3,
-    input="improved-diffusion's flags with 4,000 steps",
+    input="improved-diffusion flags with 4,000 steps",
     before="t up to 3,999 where the network saw 0 … 1,000",
-    now="the network gets t · 1000 / 4000, with a note",
+    now="the network gets t · 1000 / 4000, and a note says so",
 )
 def test_improved_diffusions_4000_steps_are_scaled_to_what_the_network_saw(tmp_path):
     """t went up to 3,999 where training showed the network 0 … 1,000."""
@@ -276,7 +318,12 @@ IMPROVED = (
 )
 
 
-@pytest.mark.given(kind=7, input="improved-diffusion's flags", before="refused", now="read, with its own defaults")
+@pytest.mark.given(
+    kind=7,
+    input="improved-diffusion's flags (sigma_small, channel_mult by size, rescale_timesteps true by default)",
+    before="refused",
+    now="read with the defaults that they have there",
+)
 @pytest.mark.parametrize(
     ("flags", "widths", "time_scale"),
     [
@@ -296,9 +343,9 @@ def test_flags_of_improved_diffusion_have_its_defaults(tmp_path, flags, widths, 
 
 @pytest.mark.given(
     kind=3,
-    input="a wrong num_heads",
-    before="loaded as another network",
-    now="a note of every flag that the weights do not show",
+    input="a wrong `num_heads`",
+    before="loads as another network",
+    now='loads, with the note that the weights do not show: "num_heads=2, …"',
 )
 def test_flags_that_weights_cannot_confirm_are_noted(tmp_path, caplog):
     """Another number of heads has the same shapes, and is another network."""
@@ -311,9 +358,9 @@ def test_flags_that_weights_cannot_confirm_are_noted(tmp_path, caplog):
 
 @pytest.mark.given(
     kind=4,
-    input="1,000 class embeddings of which few were trained",
-    before="7 of 1,000 images were of trained classes",
-    now="target.classes names those that are generated",
+    input="a class-conditional target of 1,000 embeddings of which few were trained",
+    before="7 of 1,000 images are of trained classes",
+    now="images are of those that `target.classes` names, and of no other",
 )
 def test_only_the_classes_that_were_trained_are_generated(tmp_path):
     target = load_target(write_adm(tmp_path, "updown"))

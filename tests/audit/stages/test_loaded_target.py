@@ -34,7 +34,13 @@ def notes(workdir):
 
 
 @pytest.mark.given(
-    kind=4, input="a target of 5 classes, photos of 2", before="", now="a warning in the log and in the report"
+    kind=4,
+    input="a target of 5 classes, and photos of 2",
+    before="",
+    now='"images are generated of its 5 classes, but the photos have 2: target.classes names those"',
+)
+@pytest.mark.given(
+    kind=3, input="a warning while a target is loaded", before="", now="it stands in the log and in the report"
 )
 def test_another_number_of_classes_is_said_in_log_and_report(config, tmp_path, caplog):
     workdir = side_jax.run(config, tmp_path / "run")
@@ -64,6 +70,12 @@ def test_other_classes_are_another_target(config, tmp_path):
         side_jax.run(config, tmp_path / "run", stages=("target",))
 
 
+@pytest.mark.given(
+    kind=0,
+    input="`target.classes=(0,5)` for a target of 5 classes",
+    before="",
+    now='"target.classes names 5, but the target … has the classes 0 … 4"',
+)
 def test_classes_that_the_target_has_not_are_refused(config, tmp_path):
     config.target.classes = (0, 5)
     with pytest.raises(ValueError, match="target.classes names 5, but the target .* has the classes 0 … 4"):

@@ -48,6 +48,12 @@ def test_damaged_parts_that_the_sweep_counted_are_reported(audit):
     assert "2 damaged parts of the sweep found and computed again" in (audit.workdir / "report.html").read_text()
 
 
+@pytest.mark.given(
+    kind=1,
+    input="three training photos of one picture, all found by generated images",
+    before="",
+    now="the report counts one picture",
+)
 def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
     """Photos 4, 5 and 9 are one picture, on the training side."""
     groups = np.arange(60)

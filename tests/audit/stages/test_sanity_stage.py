@@ -47,18 +47,39 @@ def test_demo_target_passes(audit, tmp_path):
     assert found["photos"] == "held-out"
 
 
-@pytest.mark.given(
-    kind=3,
-    input="a NaN in a weight, zeros, random weights",
-    before="no sign of copying",
-    now="no verdict: the target does not make images of this kind, with the reason",
-)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (one_nan, "is not finite"),
-        (lambda params: jax.tree.map(jnp.zeros_like, params), "predicting no noise at all has 1"),
-        (random_weights, "predicting no noise at all has 1"),
+        pytest.param(
+            one_nan,
+            "is not finite",
+            marks=pytest.mark.given(
+                kind=3,
+                input="one NaN in a weight",
+                before='black or noise pictures, "no sign of copying"',
+                now='the sanity check fails: "… is not finite"',
+            ),
+        ),
+        pytest.param(
+            lambda params: jax.tree.map(jnp.zeros_like, params),
+            "predicting no noise at all has 1",
+            marks=pytest.mark.given(
+                kind=3,
+                input="weights of 0, whose output is constant",
+                before='black or noise pictures, "no sign of copying"',
+                now='the sanity check fails: "… predicting no noise at all has 1"',
+            ),
+        ),
+        pytest.param(
+            random_weights,
+            "predicting no noise at all has 1",
+            marks=pytest.mark.given(
+                kind=3,
+                input="random weights",
+                before='black or noise pictures, "no sign of copying"',
+                now='the sanity check fails: "… predicting no noise at all has 1"',
+            ),
+        ),
     ],
 )
 def test_broken_weights_withhold_the_verdict(audit, tmp_path, change, reason):
