@@ -173,7 +173,8 @@ def test_folder_without_images_is_refused_with_the_first_reason(tmp_path):
     now="read; a text beside them is listed with its reason",
 )
 @pytest.mark.parametrize(
-    ("name", "kind"), [("a.jfif", "JPEG"), ("b.apng", "PNG"), ("c", "WEBP"), ("d.dat", "TIFF"), ("e.jp2", "JPEG2000")]
+    ("name", "kind"),
+    [("a.jfif", "JPEG"), ("b.apng", "PNG"), ("c", "WEBP"), ("d.dat", "TIFF"), ("e.jp2", "JPEG2000"), ("f.x", "AVIF")],
 )
 def test_images_are_known_by_their_content_and_not_their_name(tmp_path, name, kind):
     (tmp_path / name).write_bytes(encode(Image.new("L", (32, 32), 200), kind))
@@ -191,11 +192,11 @@ def test_images_are_known_by_their_content_and_not_their_name(tmp_path, name, ki
 )
 def test_later_frames_are_listed(tmp_path):
     frames = [Image.new("L", (8, 8), level) for level in (0, 100, 200)]
-    for name, kind in (("a.gif", "GIF"), ("b.tif", "TIFF")):
+    for name, kind in (("a.gif", "GIF"), ("b.tif", "TIFF"), ("c.webp", "WEBP")):
         frames[0].save(tmp_path / name, kind, save_all=True, append_images=frames[1:])
     images = load_images("image_folder", str(tmp_path), 8, 1)
-    assert images.ids == ("a.gif", "b.tif") and images.images.max() == 0
-    assert [name for name, reason in images.skipped] == ["a.gif", "b.tif"]
+    assert images.ids == ("a.gif", "b.tif", "c.webp") and images.images.max() == 0
+    assert [name for name, reason in images.skipped] == ["a.gif", "b.tif", "c.webp"]
     assert images.skipped[0][1] == "2 of its 3 frames: the first alone is read"
 
 

@@ -237,6 +237,19 @@ def test_two_equal_sizes_are_one(model):
 
 
 @pytest.mark.given(
+    kind=10,
+    input="a diffusers weights file without its directory",
+    before="the program's own exception",
+    now="`name this folder, not a file in it`",
+)
+def test_weights_of_a_diffusers_folder_name_the_folder(model):
+    with pytest.raises(
+        ValueError, match=r"unet is the model, with its config.json: name this folder, not a file in it"
+    ):
+        load_target(model / "unet" / WEIGHTS)
+
+
+@pytest.mark.given(
     kind=7, input="keys prefixed `module.` or `_orig_mod.`", before="refused", now="read without the prefix"
 )
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
