@@ -82,7 +82,7 @@ def _read_torch(file: epath.Path) -> Mapping[str, np.ndarray]:
     if isinstance(content, Mapping) and (inner := [name for name, value in content.items() if isinstance(value, dict)]):
         take = next((name for name in inner if "ema" in str(name).lower()), inner[0])
         raise ValueError(
-            f"{file} holds several things: {', '.join(map(str, content))}. Take one, such as {take!r}: python -c"
+            f"{file} is refused: it holds {', '.join(map(str, content))}. Take one, such as {take!r}: python -c"
             f" \"import torch; torch.save(torch.load('{file.name}', weights_only=True)['{take}'], '{take}.pt')\""
         )
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):

@@ -48,11 +48,11 @@ def test_torchscript_is_read(tmp_path, compare):
     kind=7,
     input='`{"model": …, "ema": …}`',
     before="refused",
-    now="\"holds several things: model, ema, step. Take one, such as 'ema'\"",
+    now="\"it holds model, ema, step. Take one, such as 'ema'\"",
 )
 def test_checkpoint_of_several_state_dicts_names_what_to_take(tmp_path):
     torch.save({"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}, "step": 5}, tmp_path / "both.pt")
-    with pytest.raises(ValueError, match=r"holds several things: model, ema, step. Take one, such as 'ema'"):
+    with pytest.raises(ValueError, match=r"it holds model, ema, step. Take one, such as 'ema'"):
         read_state_dict(tmp_path / "both.pt")
 
 
