@@ -34,7 +34,8 @@ def compare_recipes(losses: Mapping[str, Float[np.ndarray, " n"]], differing: Ma
 
     Returns:
       {"recipes": rows, the lowest loss first, "lowest": the recipe that is recommended, or None if the config's own has
-      the lowest loss, or that of the lowest is not lower beyond its 95 % interval}.
+      the lowest loss, or that of the lowest is not lower beyond its 95 % interval, or not below 1: a network that
+      denoises worse than a Wiener filter does not tell what it was trained on}.
     """
     rows: list[Json] = []
     for recipe, values in losses.items():
@@ -43,7 +44,7 @@ def compare_recipes(losses: Mapping[str, Float[np.ndarray, " n"]], differing: Ma
         rows.append(row)
     rows.sort(key=lambda row: row["loss"]["value"])
     first = rows[0]
-    lower = first["difference"] is not None and first["difference"]["high"] < 0
+    lower = first["difference"] is not None and first["difference"]["high"] < 0 and first["loss"]["high"] < 1
     return {"recipes": rows, "lowest": first["recipe"] if lower else None}
 
 

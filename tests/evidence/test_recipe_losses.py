@@ -31,6 +31,11 @@ def test_nothing_is_recommended_within_the_interval():
     assert found["lowest"] is None
 
 
+def test_network_that_denoises_worse_than_a_wiener_filter_recommends_nothing():
+    losses = {OWN: 3 + LOSS, "other": 2 + LOSS}
+    assert compare_recipes(losses, {OWN: 0, "other": 40})["lowest"] is None
+
+
 def test_wiener_filter_leaves_of_white_images_what_each_pixel_alone_leaves():
     """Pixels of variance 4 without a neighbour that tells of them: α²·4 / (α²·4 + σ²) = 1 / (1 + .64)."""
     white = 2 * np.random.default_rng(0).normal(size=(4000, 6, 6, 1))
