@@ -28,7 +28,7 @@ SWEEP = (
 def prepared(tmp_path_factory):
     """Everything up to the sweep, and the same with the sweep. Read only."""
     folder = tmp_path_factory.mktemp("prepared")
-    finish(folder / "before", "--stages=target,synthesize,label,distill")
+    finish(folder / "before", "--stages=target,synthesize,sanity,label,distill")
     shutil.copytree(folder / "before", folder / "whole")
     finish(folder / "whole", *SWEEP)
     return folder
