@@ -60,9 +60,11 @@ class Flags:
         Raises:
           ValueError: if the file is missing or no JSON object, or a flag is unknown, ill-typed or not supported.
         """
-        if not file.exists() and (file.parent / "config.json").exists():
-            raise ValueError(f"{file.parent} is the model, with its config.json: name this folder, not a file in it")
         if not file.exists():
+            if (file.parent / "config.json").exists():
+                raise ValueError(
+                    f"{file.parent} is the model, with its config.json: name this folder, not a file in it"
+                )
             raise ValueError(f"{file} is missing: write the model's guided-diffusion flags there, such as {EXAMPLE}")
         try:
             content = json.loads(file.read_text())
