@@ -239,7 +239,7 @@ def test_verdict_is_withheld_from_a_target_that_fails_the_sanity_check():
     kind=2,
     input="a recipe that the target denoises better than the configured one",
     before="",
-    now='the verdict: "better with dataset.prepare=diffusers: its loss is 0.15 of a Wiener filter's, and 0.2 as configured"',
+    now="the verdict: `better with dataset.prepare=diffusers: its loss is 0.15 of a Wiener filter's, and 0.2 …`",
 )
 def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
     loss = np.linspace(0.1, 0.3, 20)
