@@ -311,6 +311,21 @@ def get_config() -> ConfigDict:
         }
     )
 
+    # Asking for each photo, training and held-out alike.
+    config.recall = ConfigDict(
+        {
+            # training photos that are asked for, and as many held-out ones, at most; spread over the classes; 0: no
+            # recall stage
+            "num_photos": 500,
+            # images for each photo and λ, at most; how many count is chosen
+            "num_images": 2,
+            # λ, of which the best is chosen on one half of the photos
+            "scales": (1.0, 2.0),
+            # from which to which share of the sampler's steps images are guided
+            "window": (0.0, 1.0),
+        }
+    )
+
     # Detectors that look at images from inside the target (seed 003).
     config.detect = ConfigDict(
         {
@@ -350,6 +365,8 @@ def get_config() -> ConfigDict:
         {
             # pairs per contact sheet
             "pairs": 24,
+            # share of copies from which copying matters: a "no" that would have missed it is worded "not enough data"
+            "relevant_share": 0.01,
         }
     )
 

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.sanity.num_images = 8
     config.extract.update({"scales": (0.0, 2.0), "num_images": 12, "num_steps": 3, "batch_size": 8})
     config.extract.equal_compute = False
+    config.recall.update({"num_photos": 24, "num_images": 1, "scales": (2.0,)})
     config.detect.update({"num_images": 12, "num_noises": 1, "wiener": True, "attack_timesteps": (100,)})
     config.steer.weights = (-2.0,)
     config.report.pairs = 4

@@ -22,12 +22,14 @@ class Row(NamedTuple):
       heldout: among the held-out photos, if there are any.
       asked: whether the nearest training photo has the class asked for, bool [N]; None if classes are not of photos.
       more: at λ = 0, `train` with the images for the comparison at equal compute; else None.
+      paired: at λ = 0, scores with as many training photos as there are held-out ones, if any are.
     """
 
     train: Nearest
     heldout: Nearest | None
     asked: np.ndarray | None
     more: Nearest | None
+    paired: Nearest | None = None
 
 
 def by_method(

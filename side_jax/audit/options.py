@@ -13,6 +13,7 @@ from side_jax.audit.stages.detect import DetectOptions
 from side_jax.audit.stages.distill import ClassifierOptions
 from side_jax.audit.stages.extract import ExtractOptions
 from side_jax.audit.stages.label import LabelOptions
+from side_jax.audit.stages.recall import RecallOptions
 from side_jax.audit.stages.report import ReportOptions
 from side_jax.audit.stages.sanity import SanityOptions
 from side_jax.audit.stages.steer import SteerOptions
@@ -86,6 +87,7 @@ class AuditOptions:
     labels: LabelOptions = LabelOptions()
     classifier: ClassifierOptions = ClassifierOptions()
     extract: ExtractOptions = ExtractOptions()
+    recall: RecallOptions = RecallOptions()
     detect: DetectOptions = DetectOptions()
     steer: SteerOptions = SteerOptions()
     report: ReportOptions = ReportOptions()
@@ -131,6 +133,11 @@ class AuditOptions:
         """True if any guide learns from synthetic images."""
         rows = self.rows().values()
         return any(row.classifier.guide != "none" and row.labels.source not in ("dataset", "heldout") for row in rows)
+
+    @property
+    def saw_training_photos(self) -> bool:
+        """True if the guide knows the training photos: labels are theirs, or come from a classifier of them."""
+        return self.classifier.guide != "none" and self.labels.source in ("classifier", "dataset")
 
     def cluster_descriptor(self) -> tuple[str, str, str]:
         """Name, weights and preprocessing of the descriptor that images are clustered by."""

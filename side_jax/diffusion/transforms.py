@@ -63,6 +63,16 @@ def guide(denoise: Denoise, gradient: Gradient, process: Process, lam: jax.Array
     return guided
 
 
+def within(gradient: Gradient, first: jax.Array, last: jax.Array) -> Gradient:
+    """The gradient in a window of steps, and 0 outside: from the timestep `first` down to `last`, int32 scalars."""
+
+    def windowed(x_t: jax.Array, t: jax.Array) -> jax.Array:
+        inside = (t <= first) & (t >= last)
+        return jnp.where(inside.reshape(-1, *(1,) * (x_t.ndim - 1)), gradient(x_t, t), 0)
+
+    return windowed
+
+
 def fold(denoise: Denoise, order: str, limit: float | None, process: Process, guidance: Transform) -> Denoise:
     """Clipping and guidance in one of `CLIP_ORDERS`.
 

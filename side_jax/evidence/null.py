@@ -50,12 +50,14 @@ class Excess(NamedTuple):
       value: the difference.
       null_low, null_high: the interval that holds the difference in 95 % of random relabellings.
       p: share of relabellings (the actual one included) with at least this difference; one-sided.
+      null_sd: the standard deviation of the difference over random relabellings.
     """
 
     value: float
     null_low: float
     null_high: float
     p: float
+    null_sd: float
 
 
 def relabellings(train: np.ndarray, strata: np.ndarray, seed: int, permutations: int = PERMUTATIONS) -> Relabellings:
@@ -181,8 +183,22 @@ def nearest_excess(nearest: np.ndarray, labels: Relabellings) -> Excess:
     return _excess(column_sums(blocks, labels.count) / len(nearest) - 0.5)
 
 
+def photo_excess(hits: np.ndarray, labels: Relabellings) -> Excess:
+    """Share of training photos with a hit, minus that of held-out photos: for photos that were asked for one by one.
+
+    Args:
+      hits: bool [P], of the pooled photos.
+      labels: `relabellings` of them.
+    """
+    held = labels.bits[hits]
+    trained = int(column_sums([labels.bits], labels.count)[0])
+    found = column_sums([held], labels.count) if len(held) else np.zeros(labels.count, np.int64)
+    return _excess(found / trained - (len(held) - found) / (len(hits) - trained))
+
+
 def _excess(differences: np.ndarray) -> Excess:
     """The excess from the differences under all relabellings, the actual one first."""
     differences = np.round(differences, 9)  # so that equal shares compare as equal
     low, high = np.quantile(differences[1:], [0.025, 0.975])
-    return Excess(float(differences[0]), float(low), float(high), float((differences >= differences[0]).mean()))
+    p = float((differences >= differences[0]).mean())
+    return Excess(float(differences[0]), float(low), float(high), p, float(differences[1:].std()))

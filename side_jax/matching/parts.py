@@ -43,7 +43,11 @@ def with_descriptor(table: pa.Table, facts: DescriptorFacts) -> pa.Table:
 
 def write_part(folder: epath.Path, columns: Mapping[str, object], descriptor: DescriptorFacts) -> None:
     """Writes one batch of rows atomically, with the facts of the descriptor that scored them."""
-    table = with_descriptor(pa.table(dict(columns), schema=SCHEMA), descriptor)
+    write_rows(folder, with_descriptor(pa.table(dict(columns), schema=SCHEMA), descriptor))
+
+
+def write_rows(folder: epath.Path, table: pa.Table) -> None:
+    """Writes rows of consecutive images as one part, atomically; "index" is a column of theirs."""
     first, last = table["index"][0].as_py(), table["index"][-1].as_py()
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
@@ -98,10 +102,15 @@ def count_damaged(extract: epath.Path, more: int) -> int:
 
 
 def read_parts(folder: epath.Path) -> pa.Table:
-    """All rows of intact parts in order of index."""
+    """All rows of the match table in intact parts, in order of index."""
+    return read_rows(folder, SCHEMA)
+
+
+def read_rows(folder: epath.Path, schema: pa.Schema) -> pa.Table:
+    """All rows of intact parts in order of index, whatever table it is."""
     intact = [data for data in map(_read_intact, _parts(folder)) if data is not None]
-    tables = [pq.read_table(io.BytesIO(data), schema=SCHEMA) for data in intact]
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    tables = [pq.read_table(io.BytesIO(data), schema=schema) for data in intact]
+    table = pa.concat_tables(tables) if tables else schema.empty_table()
     order = np.unique(table["index"].to_numpy(), return_index=True)[1]
     return table.take(order)
 

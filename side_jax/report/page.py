@@ -2,6 +2,7 @@
 
 import jinja2
 
+from side_jax.report.answers import answers
 from side_jax.report.blocks import Sentences
 from side_jax.report.figures import png_data
 from side_jax.report.section import Page
@@ -20,6 +21,7 @@ def render(page: Page) -> str:
     environment.filters["png"] = png_data
     return environment.get_template("page.html.j2").render(
         facts=page.facts,
+        answers=None if withheld(page.metrics) else answers(page.metrics),
         verdicts=Sentences(verdicts(page.metrics)),
         sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
     )
@@ -27,6 +29,9 @@ def render(page: Page) -> str:
 
 def verdicts(metrics: Json) -> list[str]:
     """What the numbers say, in sentences: each with its interval, or with why nothing can be said."""
-    if withheld := [sentence for section in SECTIONS for sentence in section.withheld(metrics)]:
-        return withheld
-    return [sentence for section in SECTIONS for sentence in section.verdict(metrics)]
+    return withheld(metrics) or [sentence for section in SECTIONS for sentence in section.verdict(metrics)]
+
+
+def withheld(metrics: Json) -> list[str]:
+    """Sentences that replace all verdicts, where these could not be trusted; else none."""
+    return [sentence for section in SECTIONS for sentence in section.withheld(metrics)]

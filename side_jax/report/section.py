@@ -1,7 +1,7 @@
 """What a section of the report is, and what every section is given."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Page:
       ranked: of the detect stage, if it ran: the scores of generated images and of photos that it reports on.
       steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
       preview: unguided images of the sanity stage, uint8 [N, H, W, C].
+      at_risk: the photos of the rows of metrics.json "at_risk", uint8 [H, W, C] each.
     """
 
     metrics: Json
@@ -43,6 +44,7 @@ class Page:
     ranked: tuple[Ranked | None, Ranked | None] | None = None
     steered: np.ndarray | None = None
     preview: np.ndarray | None = None
+    at_risk: Sequence[np.ndarray] = ()
 
     @property
     def calibrated(self) -> bool:

@@ -19,12 +19,12 @@ from side_jax.diffusion.sample import sample as sample_from_noise
 from side_jax.diffusion.sample import to_uint8
 from side_jax.diffusion.solvers import Solver
 from side_jax.diffusion.solvers.ddim import DDIM
-from side_jax.diffusion.transforms import CLIP_ORDERS, fold, guide
+from side_jax.diffusion.transforms import CLIP_ORDERS, Gradient, fold, guide, within
 from side_jax.runtime.batching import ROWS, WHOLE, in_batches, over_devices
 from side_jax.runtime.precision import compute_dtype
 from side_jax.runtime.sharding import index_keys, local_mesh, place, replicate, stage_key
 from side_jax.targets.draw import CLASS_DRAW, draw_balanced, draw_labels
-from side_jax.targets.steering import Steering, steer
+from side_jax.targets.steering import Steering, steer, steered_steps
 from side_jax.targets.target import Target
 
 
@@ -47,6 +47,7 @@ class Sampling:
       clip: one of `CLIP_ORDERS`.
       precision: of the networks (`compute_dtype`).
       draw: of classes: "uniform", each image's independently, or "balanced" (`draw_balanced`).
+      window: from which to which share of the steps images are guided (`steered_steps`).
       batch_size: images per call of the compiled program, rounded up to a multiple of the devices. Changes speed and
         memory only.
     """
@@ -56,6 +57,7 @@ class Sampling:
     clip: str = CLIP_ORDERS[0]
     precision: str = "auto"
     draw: str = "uniform"
+    window: tuple[float, float] = (0.0, 1.0)
     batch_size: int = 64
 
 
@@ -69,6 +71,7 @@ class Generator:
       steps: of the solver.
       key_data: the stage's key as raw data.
       steering: None, or layer -> vectors [S, C], and α: traced, as λ is.
+      window: None, or the first and the last timestep at which images are guided, int32 [2].
       solver: how a step is taken.
       clip: one of `CLIP_ORDERS`.
       dtype: of the networks.
@@ -79,6 +82,7 @@ class Generator:
     steps: Steps
     key_data: jax.Array
     steering: tuple[dict[str, jax.Array], jax.Array] | None
+    window: jax.Array | None
     solver: Solver = flax.struct.field(pytree_node=False)
     clip: str = flax.struct.field(pytree_node=False)
     dtype: DTypeLike = flax.struct.field(pytree_node=False)
@@ -110,7 +114,9 @@ class Generator:
         def guidance(denoise: Denoise) -> Denoise:
             if self.guide is None:
                 return denoise
-            gradient = functools.partial(self.guide.in_dtype(self.dtype).gradient, labels=labels)
+            gradient: Gradient = functools.partial(self.guide.in_dtype(self.dtype).gradient, labels=labels)
+            if self.window is not None:
+                gradient = within(gradient, self.window[0], self.window[1])
             return guide(denoise, gradient, process, lam)
 
         denoise = fold(denoise, self.clip, target.clip_x0, process, guidance)
@@ -125,6 +131,15 @@ def _sample_batch(
     program = over_devices(Generator.__call__, mesh, (generator.layout(), ROWS, ROWS, WHOLE))
     images: jax.Array = program(generator, indices, labels, lam)
     return images
+
+
+def _window(target: Target, sampling: Sampling) -> jax.Array | None:
+    """The first and the last timestep of the sampling's window, noisiest first; None if every step is guided."""
+    if sampling.window == (0.0, 1.0):
+        return None
+    steps = steered_steps(sampling.window, sampling.num_steps)
+    timesteps = target.schedule.ddim_timesteps(sampling.num_steps)
+    return jnp.array([timesteps[steps.start], timesteps[steps.stop - 1]], jnp.int32)
 
 
 class Sampler:
@@ -162,6 +177,7 @@ class Sampler:
             target.schedule.steps(sampling.num_steps),
             jax.random.key_data(key),
             None,
+            _window(target, sampling),
             sampling.solver,
             sampling.clip,
             compute_dtype(sampling.precision),

@@ -5,6 +5,7 @@ from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.distill import DistillStage
 from side_jax.audit.stages.extract import ExtractStage
 from side_jax.audit.stages.label import LabelStage
+from side_jax.audit.stages.recall import RecallStage
 from side_jax.audit.stages.report import ReportStage
 from side_jax.audit.stages.sanity import SanityStage
 from side_jax.audit.stages.steer import SteerStage
@@ -18,6 +19,7 @@ STAGES: list[Stage] = [
     LabelStage(),
     DistillStage(),
     ExtractStage(),
+    RecallStage(),
     DetectStage(),
     SteerStage(),
     ReportStage(),

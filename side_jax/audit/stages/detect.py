@@ -1,4 +1,4 @@
-"""Stage 7, detect: detects memorized images and attacks the membership of photos, from inside the target (seed 003)."""
+"""Stage 8, detect: detects memorized images and attacks the membership of photos, from inside the target (seed 003)."""
 
 import dataclasses
 import io

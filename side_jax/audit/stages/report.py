@@ -1,21 +1,24 @@
-"""Stage 9, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+"""Stage 10, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
 
 import dataclasses
 
 import numpy as np
 import pyarrow as pa
 
+from side_jax.audit.at_risk import FILE, SweepFinds, at_risk, pictured, write_at_risk
 from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
+from side_jax.audit.stages.recall import RecallStage, read_recall
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
-from side_jax.evidence import intervals, null
+from side_jax.evidence import intervals, null, verdicts
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
+from side_jax.evidence.recall import recall
 from side_jax.evidence.scores import Nearest, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
@@ -27,7 +30,7 @@ from side_jax.matching.references import compare_photos, place_references
 from side_jax.report.page import render
 from side_jax.report.section import Page
 from side_jax.runtime.arrays import load_array
-from side_jax.runtime.declare import AMOUNT, amounts, at_least, option
+from side_jax.runtime.declare import AMOUNT, Check, amounts, at_least, option
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json, write_bytes, write_json
 from side_jax.runtime.sharding import local_mesh
 
@@ -37,6 +40,12 @@ class ReportOptions:
     """The page."""
 
     pairs: int = option(24, "pairs per contact sheet", at_least(1), decides=AMOUNT)
+    relevant_share: float = option(
+        0.01,
+        'share of copies from which copying matters: a "no" that would have missed it is worded "not enough data"',
+        Check(lambda value: 0 < value < 1, "in (0, 1)"),
+        decides=AMOUNT,
+    )
 
 
 class ReportStage(Stage):
@@ -57,7 +66,7 @@ class ReportStage(Stage):
         return {
             "dataset": plain(audit.options.dataset),
             "bands": audit.options.extract.bands,
-            "pairs": audit.options.report.pairs,
+            **amounts(audit.options.report),
             "methods": {name: amounts(method.options.extract) for name, method in audit.methods().items()},
         }
 
@@ -69,12 +78,14 @@ class ReportStage(Stage):
         photos = _References.of(audit)
         sweeps: dict[str, dict[float, Row]] = {name: {} for name in methods}
         shown: dict[float, _Shown] = {}
+        finds = SweepFinds.none(photos.pool)
         with match_table(audit.workdir / "matches.parquet", descriptor, photos.pool.ids) as append:
             for name, method in methods.items():
                 for scale in method.options.extract.scales:
                     table = read_scale(method, scale, num_images(method, scale))
                     append(table, name if scale > 0 else RANDOM)
                     sweeps[name][scale] = _row(method, scale, table, photos)
+                    finds.add(name, scale, table, method.options.saw_training_photos, audit.bands()[-1][1])
                     if name == name_of_main:
                         shown[scale] = _shown(method, scale, table, photos)
                     del table  # before the next one is read
@@ -92,6 +103,8 @@ class ReportStage(Stage):
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
         }
+        metrics |= _photo_by_photo(main, finds)
+        metrics["verdicts"] = _verdicts(main, metrics, random)
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
@@ -155,7 +168,9 @@ def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Ro
     asked = None
     if scale > 0 and audit.options.labels.source in ("classifier", "dataset", "heldout"):
         asked = audit.split.train.labels[train.winner] == first["label"].to_numpy()
-    return Row(train, heldout, asked, photos.nearest(table, "") if scale == 0 else None)
+    unguided = scale == 0
+    more = photos.nearest(table, "") if unguided else None
+    return Row(train, heldout, asked, more, photos.nearest(first, "paired_") if unguided and heldout else None)
 
 
 def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
@@ -206,6 +221,37 @@ def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
     return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
 
 
+def _photo_by_photo(audit: Audit, finds: SweepFinds) -> Json:
+    """Recall, and the photos at risk; writes at_risk.csv."""
+    recalled = read_recall(audit) if RecallStage().complete(audit) else None
+    rows, facts = at_risk(audit, finds, recalled)
+    write_at_risk(audit.workdir / FILE, rows)
+    found = recall(recalled.asked, audit.bands()[-1], audit.options.dataset.split_seed) if recalled else None
+    return {"recall": found, "at_risk": facts}
+
+
+def _verdicts(audit: Audit, metrics: Json, random: Row | None) -> Json:
+    """The questions of the audit, answered."""
+    band, share = audit.bands()[-1], audit.options.report.relevant_share
+    unguided = next((row for row in metrics["scales"] if row["scale"] == 0), None)
+    answers: Json = {}
+    if unguided and random:
+        null_of, detectable = metrics["null"] or {}, None
+        if random.heldout and null_of["reason"] is None:
+            paired = random.paired or random.train
+            detectable = verdicts.detectable_copies(paired, random.heldout, unguided, null_of["relabelled"], band)
+        answers["copies"] = verdicts.copies(unguided, detectable, null_of.get("reason"), band[0], share)
+    answers["photos"] = verdicts.which_photos(metrics["at_risk"], metrics["recall"])
+    against = (metrics["guided_against_random"] or {}).get(band[0])
+    if against:
+        answers["guidance"] = verdicts.guidance(against["ums"])
+        answers["guidance_at_equal_compute"] = verdicts.guidance((against["equal_compute"] or {}).get("photos"))
+    detect, steer = metrics["detect"], metrics["steer"]
+    answers["membership"] = verdicts.membership(detect["members"] if detect else None)
+    answers["steering"] = verdicts.steering((steer or {}).get("rows"), (steer or {}).get("reason"), share)
+    return answers
+
+
 def _facts_of(stage: Stage, audit: Audit) -> Json | None:
     """What the manifest of a stage says that the report can do without."""
     facts: Json | None = (stage.complete(audit) or {}).get("facts")
@@ -234,6 +280,7 @@ def _page(audit: Audit, metrics: Json, shown: dict[float, _Shown]) -> Page:
         ranked(audit, detect) if detect else None,
         steered(audit, steer) if steer else None,
         load_array(audit.folder("sanity") / PREVIEW)[:_PREVIEWED] if metrics["sanity"] else None,
+        list(pictured(audit, metrics["at_risk"]["rows"])),
     )
 
 

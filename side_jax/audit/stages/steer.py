@@ -1,4 +1,4 @@
-"""Stage 8, steer: measures the effect and the cost of steering away from the memorized representation (seed 003).
+"""Stage 9, steer: measures the effect and the cost of steering away from the memorized representation (seed 003).
 
 The direction comes from the unguided images of the sweep with an even index, its effect is measured on those with an
 odd one.

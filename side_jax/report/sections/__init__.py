@@ -1,6 +1,7 @@
 """The sections of the report, in order. A new one is a file here, and a line in `SECTIONS`."""
 
 from side_jax.report.section import Section
+from side_jax.report.sections.at_risk import SECTION as AT_RISK
 from side_jax.report.sections.audited import SECTION as AUDITED
 from side_jax.report.sections.calibration import SECTION as CALIBRATION
 from side_jax.report.sections.detect import SECTION as DETECT
@@ -9,6 +10,7 @@ from side_jax.report.sections.guide import SECTION as GUIDE
 from side_jax.report.sections.histograms import SECTION as HISTOGRAMS
 from side_jax.report.sections.methods import SECTION as METHODS
 from side_jax.report.sections.other import SECTION as OTHER
+from side_jax.report.sections.recall import SECTION as RECALL
 from side_jax.report.sections.recipes import SECTION as RECIPES
 from side_jax.report.sections.sanity import SECTION as SANITY
 from side_jax.report.sections.scores import SECTION as SCORES
@@ -23,6 +25,8 @@ SECTIONS: list[Section] = [
     RECIPES,
     SCORES,
     CALIBRATION,
+    RECALL,
+    AT_RISK,
     DUPLICATES,
     TABLE1,
     METHODS,

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from side_jax.evidence.verdicts import NO, YES
+from side_jax.report.answers import sensitivity
 from side_jax.report.blocks import Block, Note, Table
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import SIGNIFICANT, interval, p_value, percent, untested
+from side_jax.report.wording import interval, p_value, percent, untested
 from side_jax.runtime.files import Json
 
 _HEADINGS = ("λ", "nearest photo is a training photo, %", "if nothing is copied: 95 % of relabellings, %", "p")
@@ -56,13 +58,13 @@ def _verdict(metrics: Json) -> list[str]:
     band, low, _ = metrics["bands"][-1]
     for row in metrics["scales"]:
         if row["scale"] == 0:
-            sentences += _copying(row, band, low, (metrics["null"] or {}).get("reason"))
+            sentences += _copying(row, metrics["verdicts"]["copies"], band, low, (metrics["null"] or {}).get("reason"))
     if metrics["heldout_photos"] is None:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     return sentences
 
 
-def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
+def _copying(row: Json, verdict: Json, band: str, low: float, reason: str | None) -> list[str]:
     train = row["train"]["bands"][band]
     by_picture = train.get("ums_pictures", train["ums"])
     pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
@@ -76,22 +78,34 @@ def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
     excess, share = row["ams_excess"][band], row["train_share_excess"]
     paired, heldout = (row[name]["bands"][band]["ams"] for name in ("paired", "heldout"))
     why = untested(excess, reason)
-    found = f"cannot be tested, because {why}" if why else f"has {p_value(excess['p'])}"
+    worth = f"cannot be tested, because {why}" if why else f"has {p_value(excess['p'])}"
     text += (
         f" Against equally many of both it is {interval(paired)} % with training and {interval(heldout)} % with"
-        f" held-out photos; the excess {found}."
+        f" held-out photos; the excess {worth}."
     )
     nearest = f"The nearest photo is a training photo for {interval(row['train_share'])} % of them."
-    if why := untested(share, reason, even_at_0=True):
-        return [text, f"{nearest} Whether this target gives back training data cannot be tested, because {why}."]
-    copies = share["p"] < SIGNIFICANT
-    nearest += (
-        f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
-        f" {percent(0.5 + share['null_high'])} %:"
-        f" {'this target gives back training data' if copies else 'no sign of copying at this number of images'}"
-        f" ({p_value(share['p'])})."
+    if not untested(share, reason, even_at_0=True):
+        nearest += (
+            f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
+            f" {percent(0.5 + share['null_high'])} % ({p_value(share['p'])})."
+        )
+    return [text, nearest, _answer(verdict)]
+
+
+def _answer(found: Json) -> str:
+    """The verdict on copying as a sentence."""
+    if "p" not in found:
+        return f"Whether this target gives back training data {found['reason']}."
+    p = f"{p_value(found['p'])}, twice the smaller one of both tests"
+    if found["answer"] == YES:
+        return f"This target gives back training data ({p})."
+    seen = sensitivity(found["detectable"])
+    if found["answer"] == NO:
+        return f"No sign of copying ({p}): {seen}."
+    return (
+        f"Not enough images to say whether this target gives back training data ({p}): copies matter from a share of"
+        f" {percent(found['relevant_share'])} %, and {seen}."
     )
-    return [text, nearest]
 
 
 SECTION = Section(

@@ -1,0 +1,211 @@
+"""at_risk.csv: training photos by how surely and how often they come out of the target, and what to do about each."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from etils import epath
+
+from side_jax.audit.stage import Audit
+from side_jax.audit.stages.recall import Recalled
+from side_jax.evidence import ranking
+from side_jax.evidence.at_risk import SURE, q_values
+from side_jax.evidence.metrics import in_band
+from side_jax.matching.pool import Pool
+from side_jax.runtime.files import Json, write_bytes
+
+FILE = "at_risk.csv"
+_RATES = (0.01, 0.05, SURE)
+
+
+@dataclasses.dataclass
+class SweepFinds:
+    """What the generated images of all methods and λ say of each photo of the pool.
+
+    Attributes:
+      pool: the photos.
+      best: the best score of any image with each photo, float32 [P]; −1 below the lists of the sweep.
+      scale: λ of that image; NaN for none.
+      blind: as `best`, of images whose guide has not seen which photos were trained on.
+      hits: (method, λ) -> number of images in the highest band whose nearest training photo it is, int [M].
+    """
+
+    pool: Pool
+    best: np.ndarray
+    scale: np.ndarray
+    blind: np.ndarray
+    hits: dict[tuple[str, float], np.ndarray]
+
+    @classmethod
+    def none(cls, pool: Pool) -> "SweepFinds":
+        """Before any image."""
+        size = len(pool.ids)
+        nothing = np.full(size, -1, np.float32)
+        return cls(pool, nothing, np.full(size, np.nan, np.float32), nothing.copy(), {})
+
+    def add(self, method: str, scale: float, table: pa.Table, saw_training_photos: bool, low: float) -> None:
+        """Takes up one λ of a method; `low` is where the highest band begins."""
+        best = np.full(len(self.pool.ids), -1, np.float32)
+        for prefix in ("", "heldout_"):
+            positions = pc.list_flatten(table[f"{prefix}in_band"]).to_numpy()
+            np.maximum.at(best, positions, pc.list_flatten(table[f"{prefix}in_band_scores"]).to_numpy())
+        self.scale = np.where(best > self.best, np.float32(scale), self.scale)
+        self.best = np.maximum(self.best, best)
+        if scale == 0 or not saw_training_photos:
+            self.blind = np.maximum(self.blind, best)
+        top = pc.list_element(table["scores"], 0).to_numpy().astype(np.float64) >= low
+        winners = pc.list_element(table["ids"], 0).to_numpy()[top]
+        self.hits[method, scale] = np.bincount(winners, minlength=self.pool.num_train)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Recall:
+    """Recall by training photo, and by held-out photo of the pool: arrays over the pool's positions.
+
+    Attributes:
+      score: cross-fitted best score; −1 for a photo that was not asked for.
+      drawn: images that drew it out, and images made, over all λ.
+      rank: best rank of the photo.
+    """
+
+    score: np.ndarray
+    drawn: np.ndarray
+    made: np.ndarray
+    rank: np.ndarray
+
+
+def at_risk(audit: Audit, finds: SweepFinds, recalled: Recalled | None) -> tuple[list[Json], Json]:
+    """The rows of at_risk.csv, and what metrics.json says of them.
+
+    A photo's score is the better one of sweep and recall, which treat training and held-out photos alike; photos that
+    were asked for and those that were not are two lists, each with its own decoys.
+
+    Returns:
+      A row for every training photo with a score in the highest band, the surest first; and "listed", their number,
+      "sure", the number of photos by false-discovery rate, and whether "decoys" were there.
+    """
+    band, pool, split = audit.bands()[-1], finds.pool, audit.split
+    asked = _by_photo(audit, finds, recalled, band[1])
+    score = np.maximum(finds.blind, asked.score).astype(np.float64)
+    member = np.arange(len(pool.ids)) < pool.num_train
+    alone = np.isin(np.arange(len(pool.ids)), split.representatives()[0]) | ~member  # one photo for each picture
+    rate = np.ones(len(score))
+    for group in (asked.made > 0, asked.made == 0):
+        here = group & alone
+        if here.any():
+            rate[here] = q_values(score[here], member[here])
+    picture = split.train_pictures()
+    if picture is not None:  # repeats share what is known of their picture
+        first = split.representatives()[0]
+        rate[: pool.num_train] = rate[first][picture]
+    best = np.maximum(finds.best, asked.score)[: pool.num_train]
+    order = np.lexsort((-best, rate[: pool.num_train]))
+    listed = [int(i) for i in order if best[i] >= band[1]]
+    rows = [_row(audit, finds, asked, i, float(rate[i])) for i in listed]
+    sure = [
+        {
+            "rate": level,
+            "photos": int((rate[listed] <= level).sum()),
+            "pictures": _pictures(rate, listed, picture, level),
+        }
+        for level in _RATES
+    ]
+    return rows, {"listed": len(listed), "sure": sure, "decoys": int((~member).sum()), "rows": rows[:_SHOWN]}
+
+
+_SHOWN = 24  # in metrics.json and on the page
+
+
+def _pictures(rate: np.ndarray, listed: list[int], picture: np.ndarray | None, level: float) -> int:
+    sure = [i for i in listed if rate[i] <= level]
+    return len(sure) if picture is None else len(np.unique(picture[sure]))
+
+
+def _by_photo(audit: Audit, finds: SweepFinds, recalled: Recalled | None, low: float) -> _Recall:
+    size = len(finds.pool.ids)
+    empty = _Recall(np.full(size, -1.0), *(np.zeros(size, int) for _ in range(3)))
+    if recalled is None or any(ranking.too_few(recalled.asked.member[recalled.asked.half == half]) for half in (0, 1)):
+        return empty
+    place = {name: i for i, name in enumerate(finds.pool.ids)}
+    ids = audit.split.train.ids, audit.split.heldout.ids
+    names = [ids[0 if member else 1][i] for member, i in zip(recalled.asked.member, recalled.photo, strict=True)]
+    there = np.array([name in place for name in names])  # the pool has a part of many held-out photos
+    at = np.array([place[name] for name in names if name in place])
+    scores = np.concatenate(list(recalled.asked.scores.values()))[:, there]
+    empty.score[at] = recalled.asked.cross_fitted()[there]
+    empty.drawn[at], empty.made[at] = in_band(scores.astype(np.float64), low, 1.0).sum(0), len(scores)
+    empty.rank[at] = np.min(np.concatenate(list(recalled.ranks.values()))[:, there], axis=0)
+    return empty
+
+
+def _row(audit: Audit, finds: SweepFinds, asked: _Recall, photo: int, rate: float) -> Json:
+    train, picture = audit.split.train, audit.split.train_pictures()
+    found = {key: int(count[photo]) for key, count in finds.hits.items() if count[photo]}
+    copies = int((picture == picture[photo]).sum()) if picture is not None else 1
+    best, scale = float(finds.best[photo]), float(finds.scale[photo])
+    recall = asked.made[photo] > 0
+    return {
+        "id": train.ids[photo],
+        "sha256": train.hashes[photo],
+        "class": _class_name(train.label_names, int(train.labels[photo])),
+        "false_discovery_rate": round(rate, 4),
+        "images": sum(found.values()),
+        "found_by": ", ".join(f"{method} λ={value:g}: {count}" for (method, value), count in found.items()),
+        "best_score": round(best, 4) if best >= 0 else None,
+        "best_scale": scale if best >= 0 else None,
+        "recall_score": round(float(asked.score[photo]), 4) if recall else None,
+        "recall_drawn": f"{asked.drawn[photo]} of {asked.made[photo]}" if recall else None,
+        "recall_rank": int(asked.rank[photo]) if recall else None,
+        "picture": int(picture[photo]) if picture is not None else None,
+        "copies": copies,
+        "advice": _advice(rate, copies),
+    }
+
+
+def _class_name(names: tuple[str, ...], label: int) -> str:
+    return names[label] if 0 <= label < len(names) else ""
+
+
+def _advice(rate: float, copies: int) -> str:
+    """What an owner can do about a photo."""
+    if rate > SURE:
+        return "look"
+    return "deduplicate" if copies > 1 else "remove"
+
+
+def write_at_risk(path: epath.Path, rows: list[Json]) -> None:
+    """Writes at_risk.csv, atomically; without rows its heading alone."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(_COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+def pictured(audit: Audit, rows: list[Json]) -> Iterator[np.ndarray]:
+    """The photos of these rows, uint8 [H, W, C]."""
+    position = {name: i for i, name in enumerate(audit.split.train.ids)}
+    for row in rows:
+        yield audit.split.train.images[position[row["id"]]]
+
+
+_COLUMNS = (
+    "id",
+    "sha256",
+    "class",
+    "false_discovery_rate",
+    "images",
+    "found_by",
+    "best_score",
+    "best_scale",
+    "recall_score",
+    "recall_drawn",
+    "recall_rank",
+    "picture",
+    "copies",
+    "advice",
+)
