@@ -320,7 +320,7 @@ def get_config() -> ConfigDict:
             # images for each photo and λ, at most; how many count is chosen
             "num_images": 2,
             # λ, of which the best is chosen on one half of the photos
-            "scales": (1.0, 2.0),
+            "scales": (2.0, 4.0),
             # from which to which share of the sampler's steps images are guided
             "window": (0.0, 1.0),
         }

@@ -63,7 +63,7 @@ class RecallOptions:
         2, "images for each photo and λ, at most; how many count is chosen", at_least(1), decides=AMOUNT
     )
     scales: tuple[float, ...] = option(
-        (1.0, 2.0), "λ, of which the best is chosen on one half of the photos", DISTINCT, decides=AMOUNT
+        (2.0, 4.0), "λ, of which the best is chosen on one half of the photos", DISTINCT, decides=AMOUNT
     )
     window: tuple[float, float] = option(
         (0.0, 1.0),

@@ -1,0 +1,1 @@
+"""docs/evidence.md: how far the numbers of the report can be trusted, measured."""
