@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow as pa
 from etils import epath
 
+from side_jax.audit.asked_photos import AskedPhotos
 from side_jax.audit.cost import programs
 from side_jax.audit.cost.jobs import Job, Setting, inference
 from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.sweep import descriptor_path
-from side_jax.data.splitting import Split
 from side_jax.evidence.recall import Asked
 from side_jax.matching.parts import covered, drop_damaged, images_done, read_rows, scale_folder, write_rows
 from side_jax.runtime.arrays import load_array
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, amounts, at_least, decided, option, require
-from side_jax.runtime.files import MANIFEST, AuditError, Json, names, read_json
+from side_jax.runtime.files import MANIFEST, AuditError, Json, fingerprint, names, read_json
 from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import stage_key
 from side_jax.surrogate.exact import ExactGuide, make_exact_guide
@@ -93,8 +93,9 @@ class RecallStage(Stage):
         return options.recall.num_photos > 0 and options.dataset.held_out
 
     def spec(self, audit: Audit) -> Json:
-        """Everything but the amounts. The spec of extract covers photos, sampler and descriptor."""
-        return {"recall": decided(audit.options.recall), "num_steps": audit.options.extract.num_steps}
+        """Everything but the amounts, and the photos in their order. The spec of extract covers the rest."""
+        asked = fingerprint(AskedPhotos.of(audit.split).order)
+        return {"recall": decided(audit.options.recall), "num_steps": audit.options.extract.num_steps, "asked": asked}
 
     def request(self, audit: Audit) -> Json:
         """The amounts."""
@@ -110,13 +111,13 @@ class RecallStage(Stage):
     def run(self, audit: Audit) -> Json:
         """Writes a row for each image, and returns the numbers of photos and of damaged parts."""
         audit = audit.main()
-        photos, damaged = _Photos.of(audit.split), 0
+        photos, damaged = AskedPhotos.of(audit.split), 0
         sampler, references = _sampler(audit, photos), _references(audit, photos)
         for scale in audit.options.recall.scales:
             folder = scale_folder(audit.folder(self.folder), scale)
             folder.mkdir(parents=True, exist_ok=True)
             damaged += drop_damaged(folder)
-            wanted = photos.indices(audit.options)
+            wanted = _wanted(audit, photos)
             held = covered(folder, int(wanted[-1]) + 1)
             missing = wanted[~held[wanted]]
             with Progress(f"recall λ={scale:g}", len(wanted), len(wanted) - len(missing)) as progress:
@@ -124,11 +125,15 @@ class RecallStage(Stage):
                     for indices, images in sampler(run, scale, photos.position(run).astype(np.int32)):
                         write_rows(folder, _rows(audit, photos, references, indices, images))
                         progress.update(len(indices))
-        return {"photos": photos.count(audit.options), "set": len(photos.classes), "damaged_parts": damaged}
+        return {
+            "photos": photos.count(audit.options.recall.num_photos),
+            "set": len(photos.classes),
+            "damaged_parts": damaged,
+        }
 
     def progress(self, audit: Audit) -> Iterator[str]:
         """Images by λ."""
-        wanted = _Photos.of(audit.split).indices(audit.options)
+        wanted = _wanted(audit, AskedPhotos.of(audit.split))
         for scale in audit.options.recall.scales:
             done = images_done(names(scale_folder(audit.folder(self.folder), scale)), int(wanted[-1]) + 1)
             yield f"λ = {scale:g}: {done} of {len(wanted)} images"
@@ -146,69 +151,13 @@ class RecallStage(Stage):
         yield Job(self.name, what, count, key, lower, extract.batch_size, extract.num_steps, precision)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Photos:
-    """The photos in the order in which they are asked for, in pairs of a training and a held-out photo.
-
-    Image n belongs to round n // 2P, and there to pair (n mod 2P) // 2: first the training photo. So more photos or
-    more rounds extend the stage, and an image depends on its index alone.
-
-    Attributes:
-      split: of the audit.
-      train, heldout: position of the photo of each picture in its set: of the guide's set, training photos first.
-      order: positions in the guide's set, by pair: int [P, 2].
-    """
-
-    split: Split
-    train: np.ndarray
-    heldout: np.ndarray
-    order: np.ndarray
-
-    @classmethod
-    def of(cls, split: Split) -> "_Photos":
-        train, heldout = split.representatives()
-        strata = split.strata()
-        sides = [_spread(strata[side][rows]) for side, rows in enumerate((train, heldout))]
-        pairs = min(len(train), len(heldout))
-        order = np.stack([sides[0][:pairs], len(train) + sides[1][:pairs]], axis=1)
-        return cls(split, train, heldout, order)
-
-    @property
-    def classes(self) -> np.ndarray:
-        """Each photo of the set is a class of its own."""
-        return np.arange(len(self.train) + len(self.heldout), dtype=np.int32)
-
-    def count(self, options: "AuditOptions") -> int:
-        """Pairs that are asked for."""
-        return min(options.recall.num_photos, len(self.order))
-
-    def indices(self, options: "AuditOptions") -> np.ndarray:
-        """All images that are wanted, ascending: int [R · 2n]."""
-        rounds = np.arange(options.recall.num_images)[:, None] * self.order.size
-        wanted: np.ndarray = (rounds + np.arange(2 * self.count(options))).ravel()
-        return wanted
-
-    def position(self, indices: np.ndarray) -> np.ndarray:
-        """The position in the set of the photo that each image is guided to."""
-        positions: np.ndarray = self.order.ravel()[indices % self.order.size]
-        return positions
-
-    def images(self) -> np.ndarray:
-        """The guide's set, uint8 [P', H, W, C]."""
-        return np.concatenate([self.split.train.images[self.train], self.split.heldout.images[self.heldout]])
+def _wanted(audit: Audit, photos: AskedPhotos) -> np.ndarray:
+    """Indices of all images that are asked for."""
+    options = audit.options.recall
+    return photos.indices(options.num_photos, options.num_images)
 
 
-def _spread(strata: np.ndarray) -> np.ndarray:
-    """Positions in an order of which any beginning has its share of every stratum; within one, at random."""
-    rng = np.random.default_rng((len(strata), 6))
-    places = np.empty(len(strata))
-    for stratum in np.unique(strata):
-        members = rng.permutation(np.flatnonzero(strata == stratum))
-        places[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
-    return np.argsort(places, kind="stable")
-
-
-def _sampler(audit: Audit, photos: _Photos) -> Sampler:
+def _sampler(audit: Audit, photos: AskedPhotos) -> Sampler:
     options = audit.options
     guide: ExactGuide = make_exact_guide(
         photos.images(), photos.classes, audit.target().schedule.process(), options.classifier.block
@@ -219,13 +168,15 @@ def _sampler(audit: Audit, photos: _Photos) -> Sampler:
     return Sampler(audit.target(), stage_key(options.seed, "recall"), how, guide)
 
 
-def _references(audit: Audit, photos: _Photos) -> np.ndarray:
+def _references(audit: Audit, photos: AskedPhotos) -> np.ndarray:
     """Descriptors of the set, float32 [P', D]."""
     sets = (("train", photos.train), ("heldout", photos.heldout))
     return np.concatenate([load_array(descriptor_path(audit, name), chosen) for name, chosen in sets])
 
 
-def _rows(audit: Audit, photos: _Photos, references: np.ndarray, indices: np.ndarray, images: np.ndarray) -> pa.Table:
+def _rows(
+    audit: Audit, photos: AskedPhotos, references: np.ndarray, indices: np.ndarray, images: np.ndarray
+) -> pa.Table:
     """Score and rank of the photo that each image was guided to, among all photos of the set."""
     queries = audit.descriptor().host_queries(images)
     views = queries.reshape(len(images), -1, queries.shape[-1])  # mirrored, if copies are matched so
@@ -264,15 +215,15 @@ class Recalled:
 def read_recall(audit: Audit) -> Recalled:
     """The scores of every photo that was asked for, by λ and round. Raises `AuditError` if rows are missing."""
     audit = audit.main()
-    photos, options = _Photos.of(audit.split), audit.options
-    wanted = photos.indices(options)
+    photos, options = AskedPhotos.of(audit.split), audit.options
+    wanted = _wanted(audit, photos)
     scores, ranks = {}, {}
     for scale in options.recall.scales:
         table = _complete(audit.folder("recall"), scale, wanted)
         scores[scale], ranks[scale] = (
             table[name].to_numpy().reshape(options.recall.num_images, -1) for name in ("score", "rank")
         )
-    first = table.slice(0, 2 * photos.count(options))
+    first = table.slice(0, 2 * photos.count(options.recall.num_photos))
     member, photo = (first[name].to_numpy(zero_copy_only=False) for name in ("member", "photo"))
     train, heldout = photos.split.strata()
     strata = np.where(member, train[np.where(member, photo, 0)], heldout[np.where(member, 0, photo)])

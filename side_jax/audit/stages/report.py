@@ -5,20 +5,19 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from side_jax.audit.at_risk import FILE, SweepFinds, at_risk, pictured, write_at_risk
+from side_jax.audit.answered import answered, photo_by_photo
+from side_jax.audit.at_risk import SweepFinds, pictured
 from side_jax.audit.by_method import Row, against_random, by_method
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
-from side_jax.audit.stages.recall import RecallStage, read_recall
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
-from side_jax.evidence import intervals, null, verdicts
+from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
-from side_jax.evidence.recall import recall
 from side_jax.evidence.scores import Nearest, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import RANDOM, table1
@@ -103,8 +102,8 @@ class ReportStage(Stage):
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
         }
-        metrics |= _photo_by_photo(main, finds)
-        metrics["verdicts"] = _verdicts(main, metrics, random)
+        metrics |= photo_by_photo(main, finds)
+        metrics["verdicts"] = answered(main, metrics, random)
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
@@ -219,37 +218,6 @@ def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
     train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
     heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
     return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
-
-
-def _photo_by_photo(audit: Audit, finds: SweepFinds) -> Json:
-    """Recall, and the photos at risk; writes at_risk.csv."""
-    recalled = read_recall(audit) if RecallStage().complete(audit) else None
-    rows, facts = at_risk(audit, finds, recalled)
-    write_at_risk(audit.workdir / FILE, rows)
-    found = recall(recalled.asked, audit.bands()[-1], audit.options.dataset.split_seed) if recalled else None
-    return {"recall": found, "at_risk": facts}
-
-
-def _verdicts(audit: Audit, metrics: Json, random: Row | None) -> Json:
-    """The questions of the audit, answered."""
-    band, share = audit.bands()[-1], audit.options.report.relevant_share
-    unguided = next((row for row in metrics["scales"] if row["scale"] == 0), None)
-    answers: Json = {}
-    if unguided and random:
-        null_of, detectable = metrics["null"] or {}, None
-        if random.heldout and null_of["reason"] is None:
-            paired = random.paired or random.train
-            detectable = verdicts.detectable_copies(paired, random.heldout, unguided, null_of["relabelled"], band)
-        answers["copies"] = verdicts.copies(unguided, detectable, null_of.get("reason"), band[0], share)
-    answers["photos"] = verdicts.which_photos(metrics["at_risk"], metrics["recall"])
-    against = (metrics["guided_against_random"] or {}).get(band[0])
-    if against:
-        answers["guidance"] = verdicts.guidance(against["ums"])
-        answers["guidance_at_equal_compute"] = verdicts.guidance((against["equal_compute"] or {}).get("photos"))
-    detect, steer = metrics["detect"], metrics["steer"]
-    answers["membership"] = verdicts.membership(detect["members"] if detect else None)
-    answers["steering"] = verdicts.steering((steer or {}).get("rows"), (steer or {}).get("reason"), share)
-    return answers
 
 
 def _facts_of(stage: Stage, audit: Audit) -> Json | None:
