@@ -54,7 +54,7 @@ class Spread(NamedTuple):
     def at(self, num_images: int) -> float:
         """v(N)."""
 
-        def f(n: float) -> float:
+        def f(n: int) -> float:
             return self.share * n + self.collisions * n * (n - 1)
 
         return self.variance * f(num_images) / f(self.num_images) if self.variance else 0.0
