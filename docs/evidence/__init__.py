@@ -1,0 +1,1 @@
+"""What the audit's evidence is worth, measured where the truth is known."""
