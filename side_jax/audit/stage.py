@@ -17,7 +17,7 @@ from side_jax.matching.descriptors import DESCRIPTORS, Descriptor, descriptor_fa
 from side_jax.matching.pool import Pool
 from side_jax.runtime.declare import decided
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json
-from side_jax.runtime.precision import compute_dtype
+from side_jax.runtime.precision import inference_precision
 from side_jax.targets.sampling import Sampling
 from side_jax.targets.target import Target, abstract_target
 
@@ -249,8 +249,8 @@ def descriptor_spec(name: str, weights: str, preprocessing: str) -> Json:
 
 
 def precision_spec(audit: Audit) -> dict[str, str]:
-    """Spec of inference: the dtype on this machine, not `auto`."""
-    return {"precision": compute_dtype(audit.options.precision).name}
+    """Spec of inference: the dtype and the products on this machine, not `auto`."""
+    return {"precision": inference_precision(audit.options.precision)}
 
 
 def sampling_spec(audit: Audit) -> Json:

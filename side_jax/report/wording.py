@@ -4,6 +4,7 @@ import math
 
 from side_jax.evidence import null
 from side_jax.evidence.scores import Band
+from side_jax.runtime.files import Json
 
 SIGNIFICANT = null.SIGNIFICANT
 
@@ -80,6 +81,11 @@ _METHOD_NAMES = {
     "exact_heldout": "Exact, held-out photos (control)",
     "random_labels": "Random labels",
 }
+
+
+def with_what_it_saw(method: Json) -> list[str]:
+    """The name of a row of `methods` or `table1`; below it, whether its guide has seen training photos."""
+    return [method_name(method["method"]), *(["guide saw training photos"] * method["saw_training_photos"])]
 
 
 def untested(excess: dict[str, float], reason: str | None, even_at_0: bool = False) -> str | None:

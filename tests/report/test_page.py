@@ -65,7 +65,10 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "sanity": None,
             "detect": None,
             "duplicates": {"near_duplicate": 0.98, "pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
-            "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
+            "table1": [
+                row | {"saw_training_photos": row["method"] == "side"}
+                for row in table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS)
+            ],
         }
     )
 
@@ -90,10 +93,10 @@ def methods(by_scale, compared):
 
     half = {"value": 0.5, "low": 0.34, "high": 0.66}
     return [
-        {"method": "random", "labels": None, "guide": "none", "distill": None}
+        {"method": "random", "labels": None, "guide": "none", "distill": None, "saw_training_photos": False}
         | {"scales": [row(0.0, None)], "against_random": None},
         {"method": "side", "labels": "classifier", "guide": "time_dependent", "distill": DISTILLED}
-        | {"scales": [row(5.0, half)], "against_random": compared},
+        | {"saw_training_photos": True, "scales": [row(5.0, half)], "against_random": compared},
     ]
 
 
@@ -180,9 +183,21 @@ def test_page_says_when_x0_was_clipped_and_what_the_guide_was():
 def test_page_has_every_method_by_scale_and_its_best_against_random():
     text = page(metrics(10, guided_copies=20))
     table = text[text.index("Every method by λ") : text.index("The best λ of each")]
-    assert re.findall(r"<tr><td>([^<]*)</td><td>(\d)</td>", table) == [("Random", "0"), ("SIDE", "5")]
+    rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>(\d)</td>", table)
+    assert rows == [("Random", "", "0"), ("SIDE", "a classifier of training photos", "5")]
     assert "50.0 [34.0, 66.0]" in table
     assert "2.0 times" in text[text.index("The best λ of each") : text.index("best score of every image")]
+
+
+def test_a_guide_that_saw_training_photos_says_so_and_asks_for_its_control():
+    numbers = metrics(10)
+    text = " ".join(page(numbers).split())
+    assert text.count("guide saw training photos") == 2  # Table 1, and the best λ against Random
+    assert "beside a control (methods has &#39;exact_heldout&#39;), which this audit lacks" in text
+    side = numbers["methods"][1]
+    control = side | {"method": "exact_heldout", "labels": "heldout", "guide": "exact", "saw_training_photos": False}
+    text = " ".join(page(numbers | {"methods": [*numbers["methods"], control]}).split())
+    assert "held-out photos (control)" in text and "read it beside the control." in text
 
 
 @pytest.mark.parametrize(

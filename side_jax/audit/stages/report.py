@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from side_jax.audit.by_method import Row, against_random, by_method
+from side_jax.audit.by_method import Row, against_random, beside_controls, by_method, saw_training_photos
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
@@ -196,14 +196,17 @@ def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
 
 
 def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
-    """Every method as a row of Table 1, Random first, then as asked for."""
+    """Every method as a row of Table 1, Random first, then as asked for, a control beside what it controls."""
     by_method = {RANDOM: [sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep]}
-    for method in [name for name in audit.options.methods if name != RANDOM] or list(sweeps):
+    methods = audit.methods()
+    for method in beside_controls([name for name in audit.options.methods if name != RANDOM] or list(sweeps), methods):
         guided = [row for scale, row in sweeps[method].items() if scale > 0]
         by_method[method] = by_method.get(method, []) + guided
     train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
     heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
-    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+    rows = table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+    saw = {name: saw_training_photos(method.options) for name, method in methods.items()}
+    return [row | {"saw_training_photos": saw.get(str(row["method"]), False)} for row in rows]
 
 
 def _facts_of(stage: Stage, audit: Audit) -> Json | None:
