@@ -80,7 +80,7 @@ def compared(*methods, **changes):
     """The audit of every method."""
     config = smoke.get_config()
     config.methods = methods
-    config.labels.update(changes)
+    config.labels.update({"num_clusters": 4} | changes)
     return Audit(AuditOptions.from_config(config), epath.Path("unused"), None).methods()
 
 
