@@ -24,6 +24,12 @@ def decimals(estimate: dict[str, float]) -> str:
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
+def count_interval(estimate: dict[str, float]) -> str:
+    """An expected count, like 1,204 [1,150, 1,260]; of less than ten with a decimal."""
+    places = 0 if estimate["value"] >= 10 else 1
+    return f"{estimate['value']:,.{places}f} [{estimate['low']:,.{places}f}, {estimate['high']:,.{places}f}]"
+
+
 def times(ratio: dict[str, float]) -> str:
     """A ratio to something, like 2.1 times [1.6, 2.9]: two digits of the value, and its interval to the same place."""
     places = max(0, 1 - math.floor(math.log10(ratio["value"]))) if ratio["value"] else 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
+from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.recipes import OWN, compare_recipes
 from side_jax.evidence.scores import InBand, Scores
@@ -64,6 +65,13 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "sanity": None,
             "detect": None,
+            "forecast": {
+                "band": "high",
+                "scales": [
+                    {"scale": scale} | forecast(nearest.unique(BANDS[-1]), SIZE, 0)
+                    for scale, nearest in by_scale.items()
+                ],
+            },
             "duplicates": {"near_duplicate": 0.98, "pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
             "table1": [
                 row | {"saw_training_photos": row["method"] == "side"}
@@ -148,7 +156,7 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     assert "<script" not in text
     assert "&lt;b&gt;bad&lt;/b&gt;.jpg" in text
     assert "s1/&lt;1&gt;.pgm" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     assert text.count("data:image/png;base64") == 3
     assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
@@ -187,6 +195,14 @@ def test_page_has_every_method_by_scale_and_its_best_against_random():
     assert rows == [("Random", "", "0"), ("SIDE", "a classifier of training photos", "5")]
     assert "50.0 [34.0, 66.0]" in table
     assert "2.0 times" in text[text.index("The best λ of each") : text.index("best score of every image")]
+
+
+def test_page_forecasts_what_more_images_would_find_and_names_the_model():
+    text = " ".join(page(metrics(10, guided_copies=0)).split())
+    section = text[text.index("Forecast: what more images would find") :]
+    assert "10 of 20" in section and "0 of 20" in section
+    assert "0.0 [0.0, 3.5]" in section  # 2 N, where nothing is found
+    assert "negative binomial" in section and "from the first tenth, model" in section
 
 
 def test_a_guide_that_saw_training_photos_says_so_and_asks_for_its_control():

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from side_jax.audit.by_method import Row, against_random, beside_controls, by_method, saw_training_photos
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
+from side_jax.audit.quality import measure_quality
 from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
@@ -14,6 +15,7 @@ from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
+from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
 from side_jax.evidence.scores import Nearest, Scores
@@ -78,6 +80,9 @@ class ReportStage(Stage):
                     if name == name_of_main:
                         shown[scale] = _shown(method, scale, table, photos)
                     del table  # before the next one is read
+        quality, measured = measure_quality(main)
+        for scale, found in shown.items():
+            found.metrics["quality"] = quality.get(scale)
         random = sweeps[name_of_main].get(0.0)
         compared = {name: _against_random(method, sweeps[name], random) for name, method in methods.items()}
         metrics = _metrics(main, [found.metrics for found in shown.values()], photos) | {
@@ -88,6 +93,8 @@ class ReportStage(Stage):
             "duplicates": repeated_pictures(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
+            "forecast": _forecast(main, sweeps[name_of_main]),
+            "quality": measured,
             "sanity": _facts_of(SanityStage(), audit),
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
@@ -207,6 +214,18 @@ def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
     rows = table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
     saw = {name: saw_training_photos(method.options) for name, method in methods.items()}
     return [row | {"saw_training_photos": saw.get(str(row["method"]), False)} for row in rows]
+
+
+def _forecast(audit: Audit, sweep: dict[float, Row]) -> Json:
+    """Photos that more images would find, in the highest band: unguided, and at the λ > 0 with the most hits."""
+    band, seed = audit.bands()[-1], audit.options.seed
+    guided = [scale for scale in sweep if scale > 0]
+    best = [max(guided, key=lambda scale: sweep[scale].train.hits(band).sum())] if guided else []
+    rows = []
+    for scale in [0.0] * (0.0 in sweep) + best:
+        nearest = sweep[scale].more or sweep[scale].train
+        rows.append({"scale": scale} | forecast(nearest.unique(band), len(audit.split.train), seed))
+    return {"band": band[0], "scales": rows}
 
 
 def _facts_of(stage: Stage, audit: Audit) -> Json | None:
