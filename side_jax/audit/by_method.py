@@ -1,7 +1,7 @@
 """Every method by λ, and against Random at equal numbers of images and, where Random has enough, at equal compute."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from side_jax.evidence.against_random import compare_at_equal_compute, compare_w
 from side_jax.evidence.scores import Band, Nearest
 from side_jax.evidence.table import RANDOM
 from side_jax.runtime.files import MANIFEST, Json, read_json
+
+if TYPE_CHECKING:
+    from side_jax.audit.options import AuditOptions
 
 
 class Row(NamedTuple):
@@ -43,30 +46,55 @@ def by_method(
       compared: method -> `against_random`.
 
     Returns:
-      "method"; "labels" and "guide", as in its options; "distill", what that stage said of the guide, or None;
-      "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share of images
-      whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
+      "method"; "labels" and "guide", as in its options; "saw_training_photos"; "distill", what that stage said of the
+      guide, or None; "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share
+      of images whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
     """
     methods, band = audit.methods(), audit.bands()[-1]
     random = next((sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep), None)
     groups: list[Json] = []
     if random is not None:
-        alone = {"method": RANDOM, "labels": None, "guide": "none", "distill": None}
+        alone = {"method": RANDOM, "labels": None, "guide": "none", "saw_training_photos": False, "distill": None}
         groups.append(alone | {"scales": [_row(0.0, random, band)], "against_random": None})
     asked_for = [name for name in audit.options.methods if name != RANDOM]
-    for name in asked_for or [name for name in sweeps if name != RANDOM]:
+    for name in beside_controls(asked_for or [name for name in sweeps if name != RANDOM], methods):
         guided = {scale: row for scale, row in sweeps[name].items() if scale > 0}
         options, manifest = methods[name].options, methods[name].folder("classifier") / MANIFEST
         group = {
             "method": name,
             "labels": options.labels.source,
             "guide": options.classifier.guide,
+            "saw_training_photos": saw_training_photos(options),
             "distill": read_json(manifest)["facts"] if manifest.exists() else None,
             "scales": [_row(scale, row, band) for scale, row in guided.items()],
             "against_random": (compared[name] or {}).get(band[0]),
         }
         groups.append(group)
     return groups
+
+
+def saw_training_photos(options: "AuditOptions") -> bool:
+    """True if the guide learns from training photos, or from labels or features of a classifier of them.
+
+    Such a guide can make training photos likelier by itself, whatever the target knows (DESIGN §7).
+    """
+    labels = options.labels
+    return options.classifier.guide != "none" and (labels.source == "dataset" or labels.has_teacher)
+
+
+def beside_controls(names: Sequence[str], methods: Mapping[str, Audit]) -> list[str]:
+    """The methods in this order, but a guide of held-out photos right after the guide whose control it is.
+
+    That is the guide of the training photos themselves or, without one, the last that has seen them in any way.
+    """
+    controls = [name for name in names if methods[name].options.labels.source == "heldout"]
+    others = [name for name in names if name not in controls]
+    seen = [name for name in others if saw_training_photos(methods[name].options)]
+    bounds = [name for name in seen if methods[name].options.labels.source == "dataset"]
+    if not controls or not seen:
+        return list(names)
+    place = others.index((bounds or seen)[-1]) + 1
+    return [*others[:place], *controls, *others[place:]]
 
 
 def _row(scale: float, row: Row, band: Band) -> Json:

@@ -134,11 +134,6 @@ class AuditOptions:
         rows = self.rows().values()
         return any(row.classifier.guide != "none" and row.labels.source not in ("dataset", "heldout") for row in rows)
 
-    @property
-    def saw_training_photos(self) -> bool:
-        """True if the guide knows the training photos: labels are theirs, or come from a classifier of them."""
-        return self.classifier.guide != "none" and self.labels.source in ("classifier", "dataset")
-
     def cluster_descriptor(self) -> tuple[str, str, str]:
         """Name, weights and preprocessing of the descriptor that images are clustered by."""
         name, extract = self.labels.descriptor or self.extract.descriptor, self.extract

@@ -10,14 +10,14 @@ from etils import epath
 
 from side_jax.audit.target_files import load_target
 from side_jax.data.images import ImageSet
-from side_jax.data.splitting import Split
+from side_jax.data.splitting import Split, whole_groups
 from side_jax.diffusion.solvers import SOLVERS
 from side_jax.evidence.scores import Band
 from side_jax.matching.descriptors import DESCRIPTORS, Descriptor, descriptor_facts, load_descriptor
 from side_jax.matching.pool import Pool
 from side_jax.runtime.declare import decided
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json
-from side_jax.runtime.precision import compute_dtype
+from side_jax.runtime.precision import inference_precision
 from side_jax.targets.sampling import Sampling
 from side_jax.targets.target import Target, abstract_target
 
@@ -212,14 +212,21 @@ def paired_positions(audit: Audit) -> tuple[np.ndarray, np.ndarray]:
 
 
 def control_positions(audit: Audit) -> np.ndarray:
-    """Positions of as many held-out photos as there are training photos, or of all: repeats count on both sides."""
+    """Positions of about as many held-out photos as there are training photos, or of all; ascending.
+
+    Repeats count on both sides: near-duplicate groups are taken as a whole.
+    """
     return _equally_many(audit, np.arange(len(audit.split.train)), np.arange(len(audit.split.heldout)))[1]
 
 
 def _equally_many(audit: Audit, train: np.ndarray, heldout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng((audit.options.dataset.split_seed, 1))
-    size = min(len(train), len(heldout))
-    return np.sort(train[rng.permutation(len(train))[:size]]), np.sort(heldout[rng.permutation(len(heldout))[:size]])
+    """Of both, as many as of the fewer, as far as whole near-duplicate groups allow."""
+    split, rng = audit.split, np.random.default_rng((audit.options.dataset.split_seed, 1))
+    size, count = min(len(train), len(heldout)), len(split.train)
+    groups = np.arange(count + len(split.heldout)) if split.groups is None else split.groups
+    sides = ((train, groups[:count]), (heldout, groups[count:]))
+    kept_train, kept_heldout = (np.sort(whole_groups(members, of, size, rng)) for members, of in sides)
+    return kept_train, kept_heldout
 
 
 def photo_pool(audit: Audit) -> Pool:
@@ -242,8 +249,8 @@ def descriptor_spec(name: str, weights: str, preprocessing: str) -> Json:
 
 
 def precision_spec(audit: Audit) -> dict[str, str]:
-    """Spec of inference: the dtype on this machine, not `auto`."""
-    return {"precision": compute_dtype(audit.options.precision).name}
+    """Spec of inference: the dtype and the products on this machine, not `auto`."""
+    return {"precision": inference_precision(audit.options.precision)}
 
 
 def sampling_spec(audit: Audit) -> Json:

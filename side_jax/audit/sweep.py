@@ -12,7 +12,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from side_jax.audit.stage import Audit, paired_positions
-from side_jax.matching.parts import read_parts, scale_folder
+from side_jax.matching.parts import read_descriptors, read_parts, scale_folder
 from side_jax.matching.references import Photos
 from side_jax.runtime.arrays import ImageStore, load_array
 from side_jax.runtime.files import MANIFEST, AuditError, Json, read_json
@@ -47,6 +47,13 @@ def read_scale(audit: Audit, scale: float, count: int | None = None) -> pa.Table
             " makes them again"
         )
     return table
+
+
+def generated_descriptors(audit: Audit, scale: float) -> np.ndarray | None:
+    """Descriptors of the first images of one λ, float32 [N, D]; None if the sweep kept none, or fewer than 3."""
+    extract = audit.options.extract
+    count = min(extract.quality_images, extract.num_images)
+    return read_descriptors(scale_folder(audit.folder("extract"), scale), count) if count >= 3 else None
 
 
 def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.ndarray) -> np.ndarray:

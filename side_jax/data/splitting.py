@@ -64,10 +64,14 @@ class Split:
     def strata(self) -> tuple[np.ndarray, np.ndarray]:
         """The stratum of each training and of each held-out photo: exchangeable are the photos of one stratum.
 
-        A stratum is a class. Of two separate folders, the photos whose class only one folder has form one more stratum:
-        that both folders come from one pool is the auditor's claim, whatever their subfolders are called.
+        A stratum is a class; the photos of near-duplicate groups that span classes form one more, as they are drawn. Of
+        two separate folders, the photos whose stratum only one folder has form one more still: that both folders come
+        from one pool is the auditor's claim, whatever their subfolders are called.
         """
         train, heldout = self.train.labels, self.heldout.labels
+        if self.groups is not None:
+            both = _strata(np.concatenate([train, heldout]), self.groups)
+            train, heldout = both[: len(train)], both[len(train) :]
         if not self.separate:
             return train, heldout
         shared, rest = np.intersect1d(train, heldout), max(train.max(initial=-1), heldout.max(initial=-1)) + 1
@@ -76,6 +80,9 @@ class Split:
 
 def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: float, seed: int) -> Split:
     """Splits at random by `seed`, class by class, near-duplicates always on one side.
+
+    Near-duplicate groups that span classes are drawn after the classes, as if they were a class of their own: so each
+    group is drawn once.
 
     Args:
       images: the pool.
@@ -99,13 +106,13 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
     groups = near_duplicate_groups(rows(images.images), cosine)
     rng = np.random.default_rng(seed)
     owed = 0.0  # images that rounding left over in the classes before
-    for label in np.unique(images.labels):
-        members = np.flatnonzero(images.labels == label)
+    strata = _strata(images.labels, groups)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
         owed += heldout_fraction * len(members)
-        chosen = _hold_out_class(members, groups, owed, rng)
+        chosen = whole_groups(members, groups, owed, rng)
         owed -= len(chosen)
         held[chosen] = True
-    held = np.isin(groups, groups[held])  # a group that spans classes goes as a whole
     if held.all() or not held.any():
         raise ValueError(
             f"dataset.heldout_fraction {heldout_fraction} of {len(images)} images leaves"
@@ -133,8 +140,27 @@ def _largest(images: ImageSet, groups: np.ndarray, cosine: float) -> str:
     )
 
 
-def _hold_out_class(members: np.ndarray, groups: np.ndarray, wanted: float, rng: np.random.Generator) -> np.ndarray:
-    """Members in whole groups, in random order, each taken if that brings their number nearer to `wanted`."""
+def _strata(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The class of each photo; one number more for all photos whose group has several classes. int [N]."""
+    lowest = np.full(groups.max(initial=-1) + 1, labels.max(initial=-1) + 1)
+    highest = np.full_like(lowest, -1)
+    np.minimum.at(lowest, groups, labels)
+    np.maximum.at(highest, groups, labels)
+    return np.where((lowest == highest)[groups], labels, labels.max(initial=-1) + 1)
+
+
+def whole_groups(members: np.ndarray, groups: np.ndarray, wanted: float, rng: np.random.Generator) -> np.ndarray:
+    """Members in whole groups, in random order, each taken if that brings their number nearer to `wanted`.
+
+    Args:
+      members: positions of photos, int [K].
+      groups: near-duplicate group by position.
+      wanted: number of photos.
+      rng: decides the order.
+
+    Returns:
+      Positions, group by group.
+    """
     names, of_group = np.unique(groups[members], return_inverse=True)
     by_group = np.split(members[np.argsort(of_group, kind="stable")], np.cumsum(np.bincount(of_group))[:-1])
     taken, number = [np.zeros(0, int)], 0

@@ -112,11 +112,19 @@ def mean_unique_share(sweep: Sequence[Finds]) -> Estimate:
 
 
 def mean_share(hits: np.ndarray) -> Estimate:
-    """A share averaged over several λ, image i paired with image i: bool [L, N]. For one λ it is `proportion`."""
-    if len(hits) == 1 or not hits.any():
+    """A share averaged over several λ, image i paired with image i: bool [L, N]. For one λ it is `proportion`.
+
+    The interval is normal, within [0, 1]. Where every image has as many hits as any other, as when all hit or none, it
+    would be empty: it then reaches as far as Clopper–Pearson's for no hit.
+    """
+    if len(hits) == 1:
         return proportion(hits[0])
-    estimate = mean(hits.mean(0))
-    return estimate._replace(low=max(0.0, estimate.low))
+    values = hits.mean(0)
+    if (values == values[0]).all():
+        value, spread = float(values[0]), _highest_of_none(len(values))
+        return Estimate(value, max(0.0, value - spread), min(1.0, value + spread))
+    estimate = mean(values)
+    return estimate._replace(low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def unique_difference(winners: np.ndarray, baseline: np.ndarray) -> Difference:

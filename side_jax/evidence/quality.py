@@ -4,6 +4,7 @@ Fréchet distance and KID have their usual definitions, but use the audit's desc
 compare rows of one table; they cannot be compared with a published FID or KID.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -142,3 +143,34 @@ def unit_scale(descriptors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"
     At norm 1 the kernel would be nearly linear, and measure only the difference of the means.
     """
     return descriptors.astype(np.float64) * np.sqrt(descriptors.shape[1])
+
+
+def quality_by_scale(
+    generated: Mapping[float, np.ndarray], photos: np.ndarray, yardstick: np.ndarray | None
+) -> tuple[dict[float, dict[str, object]], dict[str, object] | None]:
+    """KID and Fréchet distance to photos for every λ, and of real photos to those photos.
+
+    Args:
+      generated: λ -> descriptors of its first images, unit rows [N, D]; image i has the same noise at every λ.
+      photos: unit rows [M, D]; M ≥ 3.
+      yardstick: other real photos of the same kind, at most N as Fréchet's bias depends on their number; None if there
+        are fewer than 3.
+
+    Returns:
+      λ -> "num_images"; "kid" with its jackknife interval and its "change" from λ = 0 (None at 0, and without it);
+      "frechet". And the same of the yardstick, without a change.
+    """
+    real = unit_scale(photos)
+    found = {scale: kid(unit_scale(images), real) for scale, images in generated.items()}
+    random, rows = found.get(0.0), {}
+    for scale, images in generated.items():
+        change = found[scale].minus(random).facts() if scale and random else None
+        rows[scale] = _quality(images, real, found[scale]) | {"change": change}
+    if yardstick is None:
+        return rows, None
+    return rows, _quality(yardstick, real, kid(unit_scale(yardstick), real))
+
+
+def _quality(images: np.ndarray, real: np.ndarray, found: Kid) -> dict[str, object]:
+    distance = frechet_distance(unit_scale(images), real)
+    return {"num_images": len(images), "kid": found.estimate()._asdict(), "frechet": distance}

@@ -29,6 +29,8 @@ SCHEMA = pa.schema(
     [("scale", pa.float32()), ("index", pa.int64()), ("label", pa.int32())]
     + [(prefix + name, kind) for prefix in REFERENCES for name, kind in FIELDS.items()]
 )
+# The first images of a sweep keep their descriptor, for their quality: null for the others. The match table has none.
+_PART_SCHEMA = SCHEMA.append(pa.field("descriptor", pa.list_(pa.float32())))
 
 
 def scale_folder(extract: epath.Path, scale: float) -> epath.Path:
@@ -42,8 +44,16 @@ def with_descriptor(table: pa.Table, facts: DescriptorFacts) -> pa.Table:
 
 
 def write_part(folder: epath.Path, columns: Mapping[str, object], descriptor: DescriptorFacts) -> None:
-    """Writes one batch of rows atomically, with the facts of the descriptor that scored them."""
-    write_rows(folder, with_descriptor(pa.table(dict(columns), schema=SCHEMA), descriptor))
+    """Writes one batch of rows atomically, with the facts of the descriptor that scored them.
+
+    Args:
+      folder: of the λ.
+      columns: those of `SCHEMA`, and "descriptor" if one of these images is to keep it.
+      descriptor: the facts.
+    """
+    schema = _PART_SCHEMA if "descriptor" in columns else SCHEMA
+    table = with_descriptor(pa.table(dict(columns), schema=schema), descriptor)
+    write_rows(folder, table)
 
 
 def write_rows(folder: epath.Path, table: pa.Table) -> None:
@@ -113,6 +123,21 @@ def read_rows(folder: epath.Path, schema: pa.Schema) -> pa.Table:
     table = pa.concat_tables(tables) if tables else schema.empty_table()
     order = np.unique(table["index"].to_numpy(), return_index=True)[1]
     return table.take(order)
+
+
+def read_descriptors(folder: epath.Path, count: int) -> np.ndarray | None:
+    """Descriptors of the images 0 … count − 1, float32 [count, D]; None if a part lacks one of them."""
+    rows: dict[int, np.ndarray] = {}
+    for path in _parts(folder):
+        named = _PART.fullmatch(path.name)
+        if named is None or int(named[1]) >= count or (data := _read_intact(path)) is None:
+            continue
+        table = pq.read_table(io.BytesIO(data), schema=_PART_SCHEMA, columns=["index", "descriptor"])
+        table = table.filter(table["descriptor"].is_valid()).combine_chunks()
+        if len(table):
+            values = table["descriptor"].combine_chunks().flatten().to_numpy()
+            rows |= dict(zip(table["index"].to_pylist(), values.reshape(len(table), -1), strict=True))
+    return np.stack([rows[i] for i in range(count)]) if all(i in rows for i in range(count)) else None
 
 
 def _parts(folder: epath.Path) -> list[epath.Path]:

@@ -124,6 +124,7 @@ class Sweep:
       threshold: in_band lists go down to this score.
       save_images: none, matched (those with a list) or all.
       store: opens the image store of a λ.
+      descriptors: so many images of each λ, the first, keep their descriptor.
     """
 
     folder: Callable[[float], epath.Path]
@@ -134,6 +135,7 @@ class Sweep:
     threshold: float
     save_images: str
     store: Callable[[float], ImageStore]
+    descriptors: int = 0
 
     def __call__(self, scale: float, missing: np.ndarray, progress: Progress) -> None:
         """Makes the missing rows of one λ.
@@ -234,8 +236,17 @@ class Sweep:
                 else:
                     named = empty_columns(len(rows))
                 columns |= {prefix + name: column for name, column in named.items()}
+            if indices[rows[0]] < self.descriptors:
+                columns["descriptor"] = self._descriptors(batch, rows, indices[rows])
             write_part(self.folder(scale), columns, self.embed.facts)
             progress.update(len(rows) * jax.process_count())  # the others have written as many, or nearly
+
+    def _descriptors(self, batch: Batch, rows: np.ndarray, indices: np.ndarray) -> pa.Array:
+        """Of the first images, as they are and not mirrored; null for the others."""
+        queries = _local_rows(batch.descriptors)[rows]
+        views = queries[:, 0] if queries.ndim == 3 else queries
+        kept = [view if i < self.descriptors else None for view, i in zip(views, indices, strict=True)]
+        return pa.array(kept, pa.list_(pa.float32()))
 
 
 def _local_rows(array: jax.Array) -> np.ndarray:

@@ -4,6 +4,7 @@ import math
 
 from side_jax.evidence import null
 from side_jax.evidence.scores import Band
+from side_jax.runtime.files import Json
 
 SIGNIFICANT = null.SIGNIFICANT
 
@@ -21,6 +22,12 @@ def interval(estimate: dict[str, float]) -> str:
 def decimals(estimate: dict[str, float]) -> str:
     """An estimate that is no share, like 0.664 [0.617, 0.709]."""
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def count_interval(estimate: dict[str, float]) -> str:
+    """An expected count, like 1,204 [1,150, 1,260]; of less than ten with a decimal."""
+    places = 0 if estimate["value"] >= 10 else 1
+    return f"{estimate['value']:,.{places}f} [{estimate['low']:,.{places}f}, {estimate['high']:,.{places}f}]"
 
 
 def times(ratio: dict[str, float]) -> str:
@@ -80,6 +87,11 @@ _METHOD_NAMES = {
     "exact_heldout": "Exact, held-out photos (control)",
     "random_labels": "Random labels",
 }
+
+
+def with_what_it_saw(method: Json) -> list[str]:
+    """The name of a row of `methods` or `table1`; below it, whether its guide has seen training photos."""
+    return [method_name(method["method"]), *(["guide saw training photos"] * method["saw_training_photos"])]
 
 
 def untested(excess: dict[str, float], reason: str | None, even_at_0: bool = False) -> str | None:

@@ -6,7 +6,10 @@ import pytest
 from etils import epath
 
 from benchmarks.report_scale import synthetic_audit
-from side_jax.audit.by_method import against_random
+from configs import smoke
+from side_jax.audit.by_method import against_random, beside_controls, saw_training_photos
+from side_jax.audit.options import METHODS, AuditOptions
+from side_jax.audit.stage import Audit
 from side_jax.evidence.against_random import compare_with_random
 from side_jax.evidence.scores import Nearest
 from side_jax.runtime.files import write_json
@@ -71,3 +74,34 @@ def test_metrics_are_json_where_random_has_nothing(audit):
     nothing = Nearest(np.zeros(N, np.float32), np.zeros(N, np.int32))
     found = against_random(audit, GUIDED, nothing)
     assert json.loads(json.dumps(found, allow_nan=False))["high"]["ams"]["ratio"]["value"] is None
+
+
+def compared(*methods, **changes):
+    """The audit of every method."""
+    config = smoke.get_config()
+    config.methods = methods
+    config.labels.update({"num_clusters": 4} | changes)
+    return Audit(AuditOptions.from_config(config), epath.Path("unused"), None).methods()
+
+
+def test_guides_that_have_seen_training_photos_are_told_apart():
+    saw = {name: saw_training_photos(method.options) for name, method in compared(*METHODS).items()}
+    assert {name for name, seen in saw.items() if seen} == {"ol_ti", "side", "side_exact", "exact_train"}
+    by_teacher = compared("side_clusters", descriptor="teacher")["side_clusters"]
+    assert saw_training_photos(by_teacher.options)  # clusters by features of a classifier of the training photos
+    assert not saw_training_photos(compared("random")["random"].options)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "ordered"),
+    [
+        ("exact_heldout exact_train side", "exact_train exact_heldout side"),
+        ("exact_heldout side_clusters side ol_ti", "side_clusters side ol_ti exact_heldout"),
+        ("side exact_train side_clusters exact_heldout", "side exact_train exact_heldout side_clusters"),
+        ("exact_heldout side_exact random_labels", "side_exact exact_heldout random_labels"),
+        ("exact_heldout side_clusters", "exact_heldout side_clusters"),
+    ],
+)
+def test_a_control_stands_right_after_what_it_controls(asked_for, ordered):
+    names = asked_for.split()
+    assert beside_controls(names, compared(*names)) == ordered.split()

@@ -1,13 +1,18 @@
+import dataclasses
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
+from side_jax.audit.stage import control_positions, paired_positions
 from side_jax.data import splitting
 from side_jax.data.images import ImageSet
 from side_jax.data.load import load_images
-from side_jax.data.splitting import Split, near_duplicate_cosine, near_duplicate_groups, split_images
+from side_jax.data.splitting import Split, near_duplicate_cosine, near_duplicate_groups, split_images, whole_groups
+from side_jax.evidence import null
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +131,75 @@ def test_strata_are_classes_and_of_two_folders_those_without_a_counterpart_are_o
     assert len(set(np.concatenate(flat))) == 1
 
 
+# 48 single photos of three classes, and 24 pictures of 2 to 4 photos, each in several classes.
+SPANNING = np.concatenate([np.arange(48), np.repeat(np.arange(48, 72), np.tile([2, 2, 3, 4], 6))])
+
+
+def spanning_split(monkeypatch, seed):
+    monkeypatch.setattr(splitting, "near_duplicate_groups", lambda images, threshold: SPANNING)
+    return split_images(photos(("a", "b", "c"), np.arange(len(SPANNING)) % 3), 0.5, 0.98, seed)
+
+
+def test_groups_that_span_classes_are_drawn_once_and_are_a_stratum_of_their_own(monkeypatch):
+    held = np.zeros(72)
+    for seed in range(400):
+        split = spanning_split(monkeypatch, seed)
+        train, heldout = split.groups[: len(split.train)], split.groups[len(split.train) :]
+        assert not set(train) & set(heldout)
+        held[np.unique(heldout)] += 1
+        for stratum, group in zip(np.concatenate(split.strata()), split.groups, strict=True):
+            assert stratum == (3 if group >= 48 else group % 3)
+        assert len(split.heldout) == pytest.approx(len(SPANNING) / 2, abs=2)
+    assert (abs(held / 400 - 0.5) < 0.12).all()  # 4.8 standard errors; once per class gave .75 and more
+
+
+@pytest.mark.given(
+    kind=1,
+    input="near-duplicate groups that span classes, and a target that copies nothing",
+    before="p ≤ .5 in 10 to 19 % of simulated audits: copying would have been missed",
+    now="p is uniform",
+)
+@pytest.mark.parametrize("pull_of_groups", [1, 30])
+def test_p_is_uniform_where_groups_span_classes(monkeypatch, pull_of_groups):
+    """300 splits of one pool; generated images resemble pictures by a pull of their own, whatever the split."""
+    found = []
+    for seed in range(300):
+        split, rng = spanning_split(monkeypatch, seed), np.random.default_rng((seed, 9))
+        audit = SimpleNamespace(split=split, options=SimpleNamespace(dataset=SimpleNamespace(split_seed=seed)))
+        in_train, in_heldout = paired_positions(audit)
+        size, of_train = len(in_train), len(split.train)
+        strata = np.concatenate([side[kept] for side, kept in zip(split.strata(), (in_train, in_heldout), strict=True)])
+        labels = null.relabellings(np.arange(2 * size) < size, strata, seed, 399)
+        pull = rng.gamma(0.5, size=72) * np.where(np.arange(72) < 48, 1, pull_of_groups)
+        pull = pull[split.groups[np.concatenate([in_train, of_train + in_heldout])]]
+        found.append(null.nearest_excess(rng.choice(2 * size, 300, p=pull / pull.sum()), labels).p)
+    assert stats.kstest(found, "uniform").pvalue > 0.01
+    assert 0.02 <= (np.array(found) <= 0.05).mean() <= 0.09
+
+
+def test_thinning_takes_whole_groups(monkeypatch):
+    """The control of a guide takes as many held-out photos as there are training photos: repeats count."""
+    split = spanning_split(monkeypatch, 0)
+    few = dataclasses.replace(
+        split, train=split.train[np.arange(20)], groups=split.groups[np.r_[0:20, len(split.train) : len(SPANNING)]]
+    )
+    audit = SimpleNamespace(split=few, options=SimpleNamespace(dataset=SimpleNamespace(split_seed=0)))
+    kept, groups = control_positions(audit), few.groups[20:]
+    assert abs(len(kept) - 20) <= 2
+    assert not set(groups[kept]) & set(np.delete(groups, kept))
+    assert len(set(groups[kept])) < len(kept)  # repeats among them
+    single = whole_groups(np.arange(30), np.arange(30), 12, np.random.default_rng(1))
+    np.testing.assert_array_equal(single, np.random.default_rng(1).permutation(30)[:12])  # as without groups
+
+
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_the_pool_of_faces_keeps_its_near_duplicates(size):
     """The demo's target was trained on one side of this split, and the smoke run is recorded with it."""
     pool = load_images("orl", None, size, 1)
     assert near_duplicate_cosine(pool.images) == 0.98
-    groups = dict(zip(pool.ids, near_duplicate_groups(pool.images, 0.98), strict=True))
+    found = near_duplicate_groups(pool.images, 0.98)
+    assert len(np.unique(np.stack([found, pool.labels], 1), axis=0)) == len(np.unique(found))  # none spans classes
+    groups = dict(zip(pool.ids, found, strict=True))
     assert groups["s33/2.pgm"] == groups["s33/10.pgm"]
     assert groups["s14/2.pgm"] == groups["s14/3.pgm"]
 

@@ -119,6 +119,20 @@ def test_mean_share_by_hand():
     assert intervals.mean_share(~np.ones((2, 50), bool)).high == pytest.approx(1 - 0.025 ** (1 / 50))
 
 
+def test_mean_share_ends_at_1_and_is_never_empty():
+    every = np.ones((2, 50), bool)
+    assert intervals.mean_share(every) == (1, pytest.approx(0.025 ** (1 / 50)), 1)
+    assert intervals.mean_share(every) == pytest.approx(intervals.proportion(every[0]))
+    nearly = every.copy()
+    nearly[0, 0] = False
+    estimate = intervals.mean_share(nearly)
+    assert estimate.low < estimate.value < estimate.high == 1
+    one_of_two = np.stack([every[0], ~every[0]])  # every image hits at one λ alone
+    low, high = 0.5 - (1 - 0.025 ** (1 / 50)), 0.5 + (1 - 0.025 ** (1 / 50))
+    assert intervals.mean_share(one_of_two) == (0.5, pytest.approx(low), pytest.approx(high))
+    assert intervals.mean_share(np.ones((2, 1), bool)) == (1, pytest.approx(0.025), 1)  # one image
+
+
 @pytest.mark.parametrize("alike", [True, False])
 def test_difference_over_a_sweep_rejects_rarely_if_there_is_none(alike):
     """One distribution at four λ and in the baseline; the images of the four λ are the same, or independent."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
+from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.recipes import OWN, compare_recipes
 from side_jax.evidence.scores import InBand, Scores
@@ -64,8 +65,18 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "sanity": None,
             "detect": None,
+            "forecast": {
+                "band": "high",
+                "scales": [
+                    {"scale": scale} | forecast(nearest.unique(BANDS[-1]), SIZE, 0)
+                    for scale, nearest in by_scale.items()
+                ],
+            },
             "duplicates": {"near_duplicate": 0.98, "pictures": SIZE, "repeated": [], "scales": []} if heldout else None,
-            "table1": table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS),
+            "table1": [
+                row | {"saw_training_photos": row["method"] == "side"}
+                for row in table1({"random": [by_scale[0.0]], "side": [by_scale[5.0]]}, {}, BANDS)
+            ],
         }
     )
 
@@ -90,10 +101,10 @@ def methods(by_scale, compared):
 
     half = {"value": 0.5, "low": 0.34, "high": 0.66}
     return [
-        {"method": "random", "labels": None, "guide": "none", "distill": None}
+        {"method": "random", "labels": None, "guide": "none", "distill": None, "saw_training_photos": False}
         | {"scales": [row(0.0, None)], "against_random": None},
         {"method": "side", "labels": "classifier", "guide": "time_dependent", "distill": DISTILLED}
-        | {"scales": [row(5.0, half)], "against_random": compared},
+        | {"saw_training_photos": True, "scales": [row(5.0, half)], "against_random": compared},
     ]
 
 
@@ -145,7 +156,7 @@ def test_page_is_one_file_with_everything_and_names_escaped():
     assert "<script" not in text
     assert "&lt;b&gt;bad&lt;/b&gt;.jpg" in text
     assert "s1/&lt;1&gt;.pgm" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     assert text.count("data:image/png;base64") == 3
     assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
@@ -180,9 +191,29 @@ def test_page_says_when_x0_was_clipped_and_what_the_guide_was():
 def test_page_has_every_method_by_scale_and_its_best_against_random():
     text = page(metrics(10, guided_copies=20))
     table = text[text.index("Every method by λ") : text.index("The best λ of each")]
-    assert re.findall(r"<tr><td>([^<]*)</td><td>(\d)</td>", table) == [("Random", "0"), ("SIDE", "5")]
+    rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>(\d)</td>", table)
+    assert rows == [("Random", "", "0"), ("SIDE", "a classifier of training photos", "5")]
     assert "50.0 [34.0, 66.0]" in table
     assert "2.0 times" in text[text.index("The best λ of each") : text.index("best score of every image")]
+
+
+def test_page_forecasts_what_more_images_would_find_and_names_the_model():
+    text = " ".join(page(metrics(10, guided_copies=0)).split())
+    section = text[text.index("Forecast: what more images would find") :]
+    assert "10 of 20" in section and "0 of 20" in section
+    assert "0.0 [0.0, 3.5]" in section  # 2 N, where nothing is found
+    assert "negative binomial" in section and "from the first tenth, model" in section
+
+
+def test_a_guide_that_saw_training_photos_says_so_and_asks_for_its_control():
+    numbers = metrics(10)
+    text = " ".join(page(numbers).split())
+    assert text.count("guide saw training photos") == 2  # Table 1, and the best λ against Random
+    assert "beside a control (methods has &#39;exact_heldout&#39;), which this audit lacks" in text
+    side = numbers["methods"][1]
+    control = side | {"method": "exact_heldout", "labels": "heldout", "guide": "exact", "saw_training_photos": False}
+    text = " ".join(page(numbers | {"methods": [*numbers["methods"], control]}).split())
+    assert "held-out photos (control)" in text and "read it beside the control." in text
 
 
 @pytest.mark.parametrize(

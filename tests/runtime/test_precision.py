@@ -1,5 +1,6 @@
 import functools
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from side_jax.audit.stages.synthesize import SynthesizeStage
 from side_jax.diffusion.schedule import Schedule
 from side_jax.matching.descriptors.sscd import sscd_apply
 from side_jax.matching.descriptors.sscd_network import SSCDNetwork
-from side_jax.runtime.precision import compute_dtype
+from side_jax.runtime.precision import compute_dtype, inference_precision
 from side_jax.runtime.training import init_variables
 from side_jax.surrogate.classifier import Classifier
 from side_jax.surrogate.resnet import ARCHITECTURES, ResNet, ResNetArch
@@ -174,6 +175,36 @@ def test_a_sweep_records_the_precision_that_auto_means_where_it_runs(monkeypatch
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert precision_spec(audit) == {"precision": "bfloat16"}
     assert SynthesizeStage().spec(audit)["precision"] == "bfloat16"
+
+
+FP32, TF32 = "float32", "float32 (TF32 products)"
+ONE_PASS, THREE_PASSES = "float32 (bfloat16 products)", "float32 (products of 3 bfloat16 passes)"
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "products", "recorded"),
+    [
+        ("cpu", None, None, FP32),
+        ("gpu", "9.0", None, TF32),
+        ("gpu", "8.0", "tensorfloat32", TF32),
+        ("gpu", "10.0", "high", TF32),
+        ("gpu", "9.0", "float32", FP32),
+        ("gpu", "9.0", "highest", FP32),
+        ("gpu", "7.0", None, FP32),  # Volta has no TF32
+        ("gpu", "gfx942", None, FP32),
+        ("tpu", None, None, ONE_PASS),
+        ("tpu", None, "bfloat16", ONE_PASS),
+        ("tpu", None, "high", THREE_PASSES),
+        ("tpu", None, "highest", FP32),
+    ],
+)
+def test_float32_is_recorded_with_the_products_that_it_has(monkeypatch, backend, capability, products, recorded):
+    device = SimpleNamespace(compute_capability=capability) if capability else SimpleNamespace()
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    with jax.default_matmul_precision(products):
+        assert inference_precision("float32") == recorded
+        assert inference_precision("bfloat16") == "bfloat16"
 
 
 def test_unknown_precision_is_refused():

@@ -35,9 +35,12 @@ def bytes_written(setting: Setting) -> dict[str, int]:
         written["synthetic images"] = options.synthesize.num_images * pixels
     written["labels and teacher"] = sum(_label_bytes(setting, row) for row in guided)
     written["guide"] = sum(_guide_bytes(setting, row) for row in guided)
-    written["descriptors of real images"] = photos * setting.dimensions * 4
+    dims = setting.dimensions * 4  # bytes of a descriptor
+    written["descriptors of real images"] = photos * dims
     generated = sum(len(row.extract.scales) for row in rows) * options.extract.num_images
     written["match tables"] = int(generated * _row_bytes(options.extract.top_k, setting.has_heldout))
+    kept = min(options.extract.quality_images, options.extract.num_images)
+    written["descriptors of generated images"] = sum(len(row.extract.scales) for row in rows) * kept * dims
     if options.extract.save_images != "none":  # an upper bound: "matched" keeps fewer
         written["generated images"] = generated * pixels
     return {what: size for what, size in written.items() if size}

@@ -86,6 +86,11 @@ class ExtractOptions:
         " looked at",
         one_of("none", "matched", "all"),
     )
+    quality_images: int = option(
+        256,
+        "per λ, the first: their descriptors are kept, and measured against photos (KID, Fréchet distance); 0: none",
+        Check(lambda value: value == 0 or value >= 3, "0, or at least 3"),
+    )
     references: str = option(
         "auto",
         "where real images lie: replicated on every device | sharded over all of them, which waits for all processes at"
@@ -126,7 +131,7 @@ class ExtractStage(Stage):
     folder = "extract"
     needs = ("target", "distill")
     per_method = True
-    version = 4
+    version = 5
 
     def spec(self, audit: Audit) -> Json:
         """Everything but the amounts: more λ or more images extend a sweep."""
@@ -193,6 +198,7 @@ class ExtractStage(Stage):
             lowest,
             options.save_images,
             store,
+            options.quality_images,
         )
         largest = max(options.scales)  # the guided program takes the most memory
         lower, program = (

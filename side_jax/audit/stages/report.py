@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from side_jax.audit.answered import answered, photo_by_photo
 from side_jax.audit.at_risk import SweepFinds, pictured
-from side_jax.audit.by_method import Row, against_random, by_method
+from side_jax.audit.by_method import Row, against_random, beside_controls, by_method, saw_training_photos
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
+from side_jax.audit.quality import measure_quality
 from side_jax.audit.repeats import repeated_pictures
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
@@ -16,6 +17,7 @@ from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
 from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
+from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
 from side_jax.evidence.scores import Nearest, Scores
@@ -84,10 +86,13 @@ class ReportStage(Stage):
                     table = read_scale(method, scale, num_images(method, scale))
                     append(table, name if scale > 0 else RANDOM)
                     sweeps[name][scale] = _row(method, scale, table, photos)
-                    finds.add(name, scale, table, method.options.saw_training_photos, audit.bands()[-1][1])
+                    finds.add(name, scale, table, saw_training_photos(method.options), audit.bands()[-1][1])
                     if name == name_of_main:
                         shown[scale] = _shown(method, scale, table, photos)
                     del table  # before the next one is read
+        quality, measured = measure_quality(main)
+        for scale, found in shown.items():
+            found.metrics["quality"] = quality.get(scale)
         random = sweeps[name_of_main].get(0.0)
         compared = {name: _against_random(method, sweeps[name], random) for name, method in methods.items()}
         metrics = _metrics(main, [found.metrics for found in shown.values()], photos) | {
@@ -98,6 +103,8 @@ class ReportStage(Stage):
             "duplicates": repeated_pictures(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
+            "forecast": _forecast(main, sweeps[name_of_main]),
+            "quality": measured,
             "sanity": _facts_of(SanityStage(), audit),
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
@@ -210,14 +217,29 @@ def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
 
 
 def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
-    """Every method as a row of Table 1, Random first, then as asked for."""
+    """Every method as a row of Table 1, Random first, then as asked for, a control beside what it controls."""
     by_method = {RANDOM: [sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep]}
-    for method in [name for name in audit.options.methods if name != RANDOM] or list(sweeps):
+    methods = audit.methods()
+    for method in beside_controls([name for name in audit.options.methods if name != RANDOM] or list(sweeps), methods):
         guided = [row for scale, row in sweeps[method].items() if scale > 0]
         by_method[method] = by_method.get(method, []) + guided
     train = {method: [row.train for row in rows] for method, rows in by_method.items() if rows}
     heldout = {method: [row.heldout for row in by_method[method] if row.heldout] for method in train}
-    return table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+    rows = table1(train, {m: rows for m, rows in heldout.items() if rows}, audit.bands())
+    saw = {name: saw_training_photos(method.options) for name, method in methods.items()}
+    return [row | {"saw_training_photos": saw.get(str(row["method"]), False)} for row in rows]
+
+
+def _forecast(audit: Audit, sweep: dict[float, Row]) -> Json:
+    """Photos that more images would find, in the highest band: unguided, and at the λ > 0 with the most hits."""
+    band, seed = audit.bands()[-1], audit.options.seed
+    guided = [scale for scale in sweep if scale > 0]
+    best = [max(guided, key=lambda scale: sweep[scale].train.hits(band).sum())] if guided else []
+    rows = []
+    for scale in [0.0] * (0.0 in sweep) + best:
+        nearest = sweep[scale].more or sweep[scale].train
+        rows.append({"scale": scale} | forecast(nearest.unique(band), len(audit.split.train), seed))
+    return {"band": band[0], "scales": rows}
 
 
 def _facts_of(stage: Stage, audit: Audit) -> Json | None:

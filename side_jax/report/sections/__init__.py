@@ -6,10 +6,12 @@ from side_jax.report.sections.audited import SECTION as AUDITED
 from side_jax.report.sections.calibration import SECTION as CALIBRATION
 from side_jax.report.sections.detect import SECTION as DETECT
 from side_jax.report.sections.duplicates import SECTION as DUPLICATES
+from side_jax.report.sections.forecast import SECTION as FORECAST
 from side_jax.report.sections.guide import SECTION as GUIDE
 from side_jax.report.sections.histograms import SECTION as HISTOGRAMS
 from side_jax.report.sections.methods import SECTION as METHODS
 from side_jax.report.sections.other import SECTION as OTHER
+from side_jax.report.sections.quality import SECTION as QUALITY
 from side_jax.report.sections.recall import SECTION as RECALL
 from side_jax.report.sections.recipes import SECTION as RECIPES
 from side_jax.report.sections.sanity import SECTION as SANITY
@@ -28,8 +30,10 @@ SECTIONS: list[Section] = [
     RECALL,
     AT_RISK,
     DUPLICATES,
+    FORECAST,
     TABLE1,
     METHODS,
+    QUALITY,
     HISTOGRAMS,
     OTHER,
     GUIDE,

@@ -4,7 +4,16 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Block, Note, Table, Text
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import band_range, better, interval, method_name, operations, p_value, times
+from side_jax.report.wording import (
+    band_range,
+    better,
+    interval,
+    method_name,
+    operations,
+    p_value,
+    times,
+    with_what_it_saw,
+)
 from side_jax.runtime.files import Json
 
 
@@ -22,25 +31,40 @@ def _blocks(page: Page) -> Iterator[Block]:
         " The bound steers to the training photos themselves, as only an attacker who has them could; the control"
         " steers to as many held-out photos and shows what such a guide paints by itself."
     )
+    saw = " A guide that has seen training photos can make them likelier by itself, whatever the target knows: read it"
+    saw += " beside the control." if any(group["labels"] == "heldout" for group in methods) else _NO_CONTROL
     yield Note(
         "λ is chosen on the even-numbered images and measured on the odd-numbered ones. At equal compute Random gets as"
         " many more images as the surrogate and the guide's gradients would pay for."
+        f"{saw if any(group['saw_training_photos'] for group in methods) else ''}"
         f"{bound if any(group['method'] == 'exact_train' for group in methods) else ''}"
     )
+
+
+_NO_CONTROL = " beside a control (methods has 'exact_heldout'), which this audit lacks."
+
+
+def _seen(group: Json) -> str:
+    """What the guide of a method has seen."""
+    if group["guide"] == "none":
+        return ""
+    if group["saw_training_photos"]:
+        return "training photos" if group["labels"] == "dataset" else "a classifier of training photos"
+    return "held-out photos (control)" if group["labels"] == "heldout" else "synthetic images"
 
 
 def _by_scale(page: Page) -> Table:
     """A row for each λ of each method, in the highest band."""
     rows = []
     for group in page.metrics["methods"]:
-        name = method_name(group["method"])  # in its first row
+        name, seen = method_name(group["method"]), _seen(group)  # in its first row
         for row in group["scales"]:
             heldout = [interval(row["heldout"]["ams"])] if page.calibrated else []
             asked = interval(row["asked"]) if row["asked"] else ""
             scores = [interval(row["train"][score]) for score in ("ams", "ums", *(["ums_pictures"] * page.repeated))]
-            rows.append([name, f"{row['scale']:g}", *scores, *heldout, asked])
-            name = ""
-    headings: list[str | Text] = ["method", "λ", Text("AMS", "train"), Text("UMS", "train")]
+            rows.append([name, seen, f"{row['scale']:g}", *scores, *heldout, asked])
+            name = seen = ""
+    headings: list[str | Text] = ["method", "guide has seen", "λ", Text("AMS", "train"), Text("UMS", "train")]
     if page.repeated:
         headings.append(Text("different pictures", "train"))
     if page.calibrated:
@@ -54,7 +78,7 @@ def _best(group: Json) -> list[str | list[str]]:
     found = group["against_random"]
     equal = found["equal_compute"] or {}
     results = (found["ams"], found["ums"], equal.get("hits"), equal.get("photos"))
-    return [method_name(group["method"]), *(_against_random(result) if result else "" for result in results)]
+    return [with_what_it_saw(group), *(_against_random(result) if result else "" for result in results)]
 
 
 def _against_random(result: Json) -> list[str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from side_jax.report.blocks import Block, Note, Table, Text
+from side_jax.report.blocks import Block, Cell, Note, Table, Text
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import band_range, interval, method_name, p_value, percent, scale_list
+from side_jax.report.wording import band_range, interval, p_value, percent, scale_list, with_what_it_saw
 from side_jax.runtime.files import Json
 
 _SCORES = {"ams": "AMS", "ums": "UMS"}
@@ -13,8 +13,8 @@ _SCORES = {"ams": "AMS", "ums": "UMS"}
 def _blocks(page: Page) -> Iterator[Block]:
     metrics, images = page.metrics, page.metrics["images"]
     bands = metrics["bands"]
-    rows = [
-        [method_name(row["method"]), *(_cell(row, band[0], score) for band in bands for score in _SCORES)]
+    rows: list[list[Cell]] = [
+        [with_what_it_saw(row), *(_cell(row, band[0], score) for band in bands for score in _SCORES)]
         for row in metrics["table1"]
     ]
     groups = [("", 1), *((band_range(band), len(_SCORES)) for band in bands)]

@@ -92,3 +92,14 @@ def test_failed_report_leaves_the_former_table(audit):
         ReportStage().run(audit)
     assert (audit.workdir / "matches.parquet").read_bytes() == before
     assert not list(audit.workdir.glob(".*.tmp"))
+
+
+def test_forecasts_are_of_random_and_of_the_scale_with_most_hits(audit):
+    metrics = results(audit)[1]
+    rows = {row["scale"]: row for row in metrics["forecast"]["scales"]}
+    hits = {row["scale"]: round(40 * row["train"]["bands"]["high"]["ams"]["value"]) for row in metrics["scales"]}
+    best = max((1.0, 2.0), key=lambda scale: hits[scale])
+    assert list(rows) == [0.0, best]
+    for scale, row in rows.items():
+        (scores,) = (one["train"]["bands"]["high"] for one in metrics["scales"] if one["scale"] == scale)
+        assert (row["hits"], row["seen"], row["photos"]) == (hits[scale], round(40 * scores["ums"]["value"]), 30)
