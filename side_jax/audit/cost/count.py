@@ -62,9 +62,9 @@ def audit_jobs(setting: Setting) -> Iterator[Job]:
         if stage is own[0]:
             for method, row in setting.methods().items():
                 for one in own:
-                    if one.needed(row) and not one.idle(row):
+                    if one.taken(row) and not one.idle(row):
                         yield from one.jobs(setting, row, method)
-        elif not stage.per_method and stage.needed(setting.options) and not stage.idle(setting.options):
+        elif not stage.per_method and stage.taken(setting.options) and not stage.idle(setting.options):
             yield from stage.jobs(setting, setting.options, "")
 
 

@@ -45,6 +45,7 @@ class ReportStage(Stage):
     name = "report"
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
+    of_model = False
     alone = True
     remade = True
 
