@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     # The model under audit.
     config.target = ConfigDict(
         {
-            # train | load
+            # train | load | none: samples.paths has generated images, and no model
             "source": "train",
             # load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir
             "path": "",
@@ -135,6 +135,16 @@ def get_config() -> ConfigDict:
                 # steps
                 "log_every": 50,
             },
+        }
+    )
+
+    # Generated images that are audited alone, for target.source="none".
+    config.samples = ConfigDict(
+        {
+            # (name, path) of each set: a folder, an .npz as of dataset.name, or a zarr array such as images.zarr of a
+            # workdir. Sets of one model are named by their λ, as (("λ=0", "gen0"), ("λ=2", "gen2")); others are
+            # compared with the first
+            "paths": (),
         }
     )
 

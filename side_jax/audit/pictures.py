@@ -42,7 +42,7 @@ def choose_rows(audit: Audit, table: pa.Table, best: np.ndarray, ids: Sequence[s
 def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> list[Sheet]:
     """λ -> title -> rows (`choose_rows`), with their images."""
     return [
-        Sheet(f"λ = {scale:g}, {title}", _pairs(audit, scale, rows))
+        Sheet(f"{audit.options.samples.title(scale)}, {title}", _pairs(audit, scale, rows))
         for scale, tables in chosen.items()
         for title, rows in tables.items()
     ]

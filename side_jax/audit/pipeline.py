@@ -16,8 +16,8 @@ from etils import epath
 from side_jax.audit.dataset import keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
+from side_jax.audit.provenance import left_out, provenance, software
 from side_jax.audit.samples import load_samples
-from side_jax.audit.provenance import provenance, software
 from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.stages import STAGES
 from side_jax.runtime import files, preemption
@@ -263,6 +263,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
             "No photos are held out: nothing will calibrate the scores, nor tell copies from photos that are merely"
             " alike. dataset.heldout_path takes photos of the same kind that the target never saw"
         )
+    if missing := left_out(audit.options):
+        _log.info("left out, as there is no model: %s", ", ".join(missing))
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))

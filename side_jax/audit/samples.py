@@ -1,7 +1,7 @@
 """Generated images alone: their options, and their reading for an audit that has no model.
 
-Every set of images is a λ of the sweep (`SamplesOptions.scales`). So everything that goes through the λ of a sweep, from
-the match to the page, goes through the sets.
+Every set of images is a λ of the sweep (`SamplesOptions.scales`). So everything that goes through the λ of a sweep,
+from the match to the page, goes through the sets.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from side_jax.data.images import ImageSet
 from side_jax.data.load import location
 from side_jax.data.splitting import Split
 from side_jax.runtime.declare import CONTENT, DISTINCT, Check, option, require
-from side_jax.runtime.files import Json, fingerprint, is_local, open_atomic
+from side_jax.runtime.files import Json, fingerprint, is_local, open_atomic, read_json, write_json
 
 if TYPE_CHECKING:
     from side_jax.audit.options import AuditOptions
@@ -155,6 +155,8 @@ def _check_apart(name: str, path: str, options: "AuditOptions") -> None:
 
 def sample_facts(options: "AuditOptions", samples: Samples) -> dict[str, Json]:
     """For samples.json: path, λ, number and content of each set, by name."""
+    if not samples:
+        return {}
     return {
         name: {
             "path": path,
@@ -164,6 +166,27 @@ def sample_facts(options: "AuditOptions", samples: Samples) -> dict[str, Json]:
         }
         for scale, (name, path) in zip(options.samples.scales, options.samples.paths, strict=True)
     }
+
+
+def other_samples(path: epath.Path, wanted: Mapping[str, Json]) -> list[str]:
+    """Which of the wanted sets (`sample_facts`) are not those of samples.json at `path`, as `Stage.lacks` says it."""
+    known: Mapping[str, Json] = read_json(path) if path.exists() else {}
+    place = {one["scale"]: name for name, one in known.items()}
+
+    def content(facts: Json) -> Json:
+        return {name: value for name, value in facts.items() if name != "path"}  # it may have moved
+
+    other = [
+        name
+        for name, one in wanted.items()
+        if place.get(one["scale"], name) != name or (name in known and content(known[name]) != content(one))
+    ]
+    return [f"samples.paths: other images in {name!r}, or another order" for name in other]
+
+
+def keep_facts(path: epath.Path, facts: Json) -> None:
+    """Writes samples.json, with the sets of earlier runs, whose parts are still there."""
+    write_json(path, (read_json(path) if path.exists() else {}) | facts)
 
 
 def write_table(path: epath.Path, options: "AuditOptions", samples: Samples) -> None:

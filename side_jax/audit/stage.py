@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from etils import epath
 
-from side_jax.audit.samples import Samples
+from side_jax.audit.samples import FILE as SAMPLES
+from side_jax.audit.samples import Samples, sample_facts
 from side_jax.audit.target_files import load_target
 from side_jax.data.images import ImageSet
 from side_jax.data.splitting import Split
@@ -92,6 +93,18 @@ class Audit:
         """What bands.json of the sweep says; None if that is not begun, or its bands were not measured."""
         path = self.workdir / "extract" / BANDS
         return read_json(path) if path.exists() else None
+
+    def with_num_images(self, num_images: int) -> "Audit":
+        """The audit with another N_G."""
+        extract = dataclasses.replace(self.options.extract, num_images=num_images)
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, extract=extract))
+
+    def sample_facts(self) -> Json:
+        """What samples.json says of each set of given images; empty with a model. For `--status`, what it says now."""
+        path = self.workdir / "extract" / SAMPLES
+        if self.options.modelless and not self.samples:
+            return read_json(path) if path.exists() else {}
+        return sample_facts(self.options, self.samples)
 
     def folder(self, name: str) -> epath.Path:
         """The folder of an artifact. A branch has its own `labels`, `classifier` and `extract` below methods/BRANCH."""

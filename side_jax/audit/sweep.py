@@ -11,7 +11,6 @@ import pyarrow as pa
 from etils import epath
 from jax.sharding import Mesh
 
-from side_jax.audit.samples import FILE as SAMPLES
 from side_jax.audit.stage import Audit, paired_positions
 from side_jax.matching.given import GivenImages
 from side_jax.matching.parts import read_parts, scale_folder
@@ -84,8 +83,8 @@ def asked_images(audit: Audit, scale: float) -> int:
     """N_G, the number of images of one λ that scores are of; of samples, as many as there are."""
     if not audit.options.modelless:
         return audit.options.extract.num_images
-    sets = read_json(audit.folder("extract") / SAMPLES).values()
-    return int(next(one["num_images"] for one in sets if one["scale"] == scale))
+    sets = audit.sample_facts().values()
+    return next((int(one["num_images"]) for one in sets if one["scale"] == scale), 0)
 
 
 def num_images(audit: Audit, scale: float) -> int:

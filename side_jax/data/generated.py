@@ -140,8 +140,10 @@ def _zarr(field: str, path: epath.Path, wanted: tuple[int, int, int]) -> ImageSe
     there = np.concatenate(stored)
     if not there.any():
         raise ValueError(f"{field} {str(path)!r}: all of its {shape[0]} images are zeros; none was stored")
-    skipped = tuple((_position(i), "zeros: no image was stored") for i in np.flatnonzero(~there))
-    return ImageSet(images, _no_labels(len(images)), tuple(_position(i) for i in np.flatnonzero(there)), (), skipped)
+    skipped = tuple((_position(i), "zeros: no image was stored") for i in np.flatnonzero(~there).tolist())
+    return ImageSet(
+        images, _no_labels(len(images)), tuple(_position(i) for i in np.flatnonzero(there).tolist()), (), skipped
+    )
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ class GivenBatch:
         """The layout of the images over the devices."""
         return GivenBatch(ROWS)  # type: ignore[arg-type]
 
-    def __call__(self, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> jax.Array:
+    def __call__(self, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> jax.Array:  # noqa: ARG002
         """The images of these indices: those of the batch, uint8 [N, H, W, C]."""
         return self.images
 
@@ -71,7 +71,7 @@ class GivenImages:
         """Everything that the compiled program depends on, except the batch."""
         return self._images[scale].shape[1:]
 
-    def draw(self, indices: np.ndarray, scale: float) -> np.ndarray:
+    def draw(self, indices: np.ndarray, scale: float) -> np.ndarray:  # noqa: ARG002
         """No class: −1, int32 [N]."""
         return np.full(len(indices), -1, np.int32)
 

@@ -198,11 +198,11 @@ class Sampler:
         guide = self._guide if scale > 0 else None
         return dataclasses.replace(self._generator, guide=guide, steering=steering)
 
-    def batch(self, indices: np.ndarray, scale: float) -> Generator:
+    def batch(self, indices: np.ndarray, scale: float) -> Generator:  # noqa: ARG002
         """`generator`: the same for every batch."""
         return self.generator(scale)
 
-    def abstract_batch(self, batch_size: int, scale: float) -> Generator:
+    def abstract_batch(self, batch_size: int, scale: float) -> Generator:  # noqa: ARG002
         """`generator`: the same for every batch."""
         return self.generator(scale)
 

@@ -15,7 +15,7 @@ from side_jax.audit.cost import programs
 from side_jax.audit.cost.equal_compute import random_images_at_equal_compute
 from side_jax.audit.cost.jobs import CLASSES, Job, Setting, inference, sampling
 from side_jax.audit.samples import FILE as SAMPLES
-from side_jax.audit.samples import sample_facts
+from side_jax.audit.samples import keep_facts, other_samples
 from side_jax.audit.stage import (
     Audit,
     Stage,
@@ -60,7 +60,7 @@ from side_jax.runtime.declare import (
     require,
 )
 from side_jax.runtime.distributed import barrier, broadcast, is_primary, once
-from side_jax.runtime.files import Json, fingerprint, names, read_json, write_json
+from side_jax.runtime.files import Json, fingerprint, names, write_json
 from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import data_mesh, local_mesh, replicate
 from side_jax.targets.target import Target
@@ -159,7 +159,7 @@ class ExtractStage(Stage):
     def request(self, audit: Audit) -> Json:
         """λ and number of images; or the samples, of which more extend a sweep as more λ do."""
         if audit.options.modelless:
-            return {"samples": sample_facts(audit.options, audit.samples)}
+            return {"samples": audit.sample_facts()}
         return amounts(audit.options.extract)
 
     def check_model(self, options: "AuditOptions", target: Target) -> None:
@@ -184,15 +184,8 @@ class ExtractStage(Stage):
         kept, bands = lists_from(audit), audit.bands()
         below = kept is not None and bands and bands[0][1] < kept
         lacking = [f"extract.bands: the lists of matches begin at {kept:g} -> {bands[0][1]:g}"] if below else []
-        path = audit.folder(self.folder) / SAMPLES
-        known = read_json(path) if path.exists() else {}
-        wanted = sample_facts(audit.options, audit.samples)
-        other = [name for name in known.keys() & wanted if _content(known[name]) != _content(wanted[name])]
-        scales = {one["scale"]: name for name, one in known.items()}
-        moved = [name for name, one in wanted.items() if scales.get(one["scale"], name) != name]
-        return lacking + [
-            f"samples.paths: other images in {name!r}, or another order" for name in sorted({*other, *moved})
-        ]
+        samples = audit.sample_facts()
+        return lacking + other_samples(audit.folder(self.folder) / SAMPLES, samples)
 
     def run(self, audit: Audit) -> Json:
         """Computes and keeps the descriptors of the photos, then sweeps over λ."""
@@ -241,8 +234,6 @@ class ExtractStage(Stage):
 
     def progress(self, audit: Audit) -> Iterator[str]:
         """Number of images of every λ."""
-        if audit.options.modelless and not (audit.folder(self.folder) / SAMPLES).exists():
-            return
         for scale in audit.options.extract.scales:
             wanted = num_images(audit, scale)
             done = images_done(names(scale_folder(audit.folder(self.folder), scale)), wanted)
@@ -263,11 +254,6 @@ class ExtractStage(Stage):
         precision = inference(row, "float32") if DESCRIPTORS[name].weights else "float32"
         views = (unguided + guided) * (2 if extract.mirror else 1)
         yield Job(stage, f"{name} descriptor", views, "descriptor", lower, extract.batch_size, precision=precision)
-
-
-def _content(facts: Json) -> Json:
-    """Of a set of samples, what its rows depend on: not where it lies."""
-    return {name: value for name, value in facts.items() if name != "path"}
 
 
 def _count_equal_compute(audit: Audit) -> None:
@@ -315,7 +301,7 @@ def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], 
     damaged = 0
     if is_primary():
         if audit.samples:
-            write_json(folder / SAMPLES, sample_facts(audit.options, audit.samples))
+            keep_facts(folder / SAMPLES, audit.sample_facts())
         if options.equal_compute and 0.0 in options.scales:
             _count_equal_compute(audit)
         for name, images in (("train", split.train), ("heldout", split.heldout)):

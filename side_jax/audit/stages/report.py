@@ -6,13 +6,15 @@ import numpy as np
 import pyarrow as pa
 
 from side_jax.audit.by_method import Row, against_random, by_method
+from side_jax.audit.compared_samples import compared_samples, same_images
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.repeats import repeated_pictures
+from side_jax.audit.samples import TABLE, write_table
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
-from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
+from side_jax.audit.sweep import asked_images, heldout_queries, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
 from side_jax.evidence.metrics import average_over_scales
 from side_jax.evidence.mitigation import effect_by_band
@@ -74,7 +76,7 @@ class ReportStage(Stage):
             for name, method in methods.items():
                 for scale in method.options.extract.scales:
                     table = read_scale(method, scale, num_images(method, scale))
-                    append(table, name if scale > 0 else RANDOM)
+                    append(table, name if scale > 0 or method.samples else RANDOM)
                     sweeps[name][scale] = _row(method, scale, table, photos)
                     if name == name_of_main:
                         shown[scale] = _shown(method, scale, table, photos)
@@ -89,10 +91,13 @@ class ReportStage(Stage):
             "duplicates": repeated_pictures(main, sweeps[name_of_main]),
             "table1": _table1(audit, sweeps),
             "methods": by_method(audit, sweeps, compared),
+            "samples": compared_samples(main, sweeps[name_of_main]),
             "sanity": _facts_of(SanityStage(), audit),
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
         }
+        if audit.samples:
+            write_table(audit.workdir / TABLE, audit.options, audit.samples)
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
@@ -150,20 +155,20 @@ class _Shown:
 
 def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Row:
     """What the comparison of methods keeps of one λ: some bytes per image."""
-    first = table.slice(0, audit.options.extract.num_images)
+    first = table.slice(0, asked_images(audit, scale))
     train = photos.nearest(first, "")
     heldout = photos.nearest(first, "heldout_") if photos.labels else None
     asked = None
-    if scale > 0 and audit.options.labels.source in ("classifier", "dataset", "heldout"):
+    if scale > 0 and not audit.samples and audit.options.labels.source in ("classifier", "dataset", "heldout"):
         asked = audit.split.train.labels[train.winner] == first["label"].to_numpy()
     return Row(train, heldout, asked, photos.nearest(table, "") if scale == 0 else None)
 
 
 def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
     """Every score of one λ."""
-    bands, table = audit.bands(), table.slice(0, audit.options.extract.num_images)
+    bands, table = audit.bands(), table.slice(0, asked_images(audit, scale))
     train = photos.scores(table, "")
-    row: Json = {"scale": scale, "train": summarize(train, bands)}
+    row: Json = {"scale": scale, **audit.options.samples.name(scale), "train": summarize(train, bands)}
     pictures = choose_rows(audit, table, train.best, photos.pool.ids)
     if photos.labels is None:
         return _Shown(row, {"training": train.best}, pictures)
@@ -174,6 +179,10 @@ def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> 
 
 
 def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) -> dict[str, Json] | None:
+    if method.samples:
+        if method.options.samples.named or not same_images(method):
+            return None
+        method = method.with_num_images(next(iter(map(len, method.samples.values()))))
     guided = {scale: row.train for scale, row in sweep.items() if scale > 0}
     return against_random(method, guided, random.more if random else None)
 
@@ -197,7 +206,9 @@ def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
 
 
 def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
-    """Every method as a row of Table 1, Random first, then as asked for."""
+    """Every method as a row of Table 1, Random first, then as asked for; none of samples."""
+    if audit.samples:
+        return []
     by_method = {RANDOM: [sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep]}
     for method in [name for name in audit.options.methods if name != RANDOM] or list(sweeps):
         guided = [row for scale, row in sweeps[method].items() if scale > 0]
@@ -256,6 +267,8 @@ def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) ->
 
 def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
     """AMS and UMS averaged over λ > 0, against as many training photos as are held out, if any are."""
+    if any("name" in row for row in rows):  # their λ are positions
+        return None
     guided = [row["paired" if "paired" in row else "train"]["bands"] for row in rows if row["scale"] > 0]
     values = [
         {f"{band}/{score}": estimate["value"] for band, scores in bands.items() for score, estimate in scores.items()}
@@ -283,7 +296,9 @@ _PHOTOS = 4096  # at once
 
 
 def _pictured(metrics: Json) -> list[float]:
-    """λ = 0, and the λ > 0 with the highest AMS in the highest band."""
+    """λ = 0, and the λ > 0 with the highest AMS in the highest band; of sets with names, all."""
+    if any("name" in row for row in metrics["scales"]):
+        return [row["scale"] for row in metrics["scales"]]
     top = metrics["bands"][-1][0]
     scales = [row["scale"] for row in metrics["scales"]]
     guided = [row for row in metrics["scales"] if row["scale"] > 0]

@@ -10,6 +10,7 @@ from side_jax.report.sections.histograms import SECTION as HISTOGRAMS
 from side_jax.report.sections.methods import SECTION as METHODS
 from side_jax.report.sections.other import SECTION as OTHER
 from side_jax.report.sections.recipes import SECTION as RECIPES
+from side_jax.report.sections.samples import SECTION as SAMPLES
 from side_jax.report.sections.sanity import SECTION as SANITY
 from side_jax.report.sections.scores import SECTION as SCORES
 from side_jax.report.sections.sheets import SECTION as SHEETS
@@ -19,6 +20,7 @@ from side_jax.report.sections.trust import SECTION as TRUST
 
 SECTIONS: list[Section] = [
     AUDITED,
+    SAMPLES,
     SANITY,
     RECIPES,
     SCORES,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Block, Note, Table
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import SIGNIFICANT, interval, p_value, percent, untested
+from side_jax.report.wording import SIGNIFICANT, interval, p_value, percent, scale_heading, scale_name, untested
 from side_jax.runtime.files import Json
 
-_HEADINGS = ("λ", "nearest photo is a training photo, %", "if nothing is copied: 95 % of relabellings, %", "p")
+_HEADINGS = ("nearest photo is a training photo, %", "if nothing is copied: 95 % of relabellings, %", "p")
 
 
 def _blocks(page: Page) -> Iterator[Block]:
@@ -17,8 +17,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         if not untested(excess, page.untestable, even_at_0=True):
             low, high = (percent(0.5 + excess[name]) for name in ("null_low", "null_high"))
             tested = [f"{low} to {high}", p_value(excess["p"])]
-        rows.append([f"{row['scale']:g}", interval(row["train_share"]), *tested])
-    yield Table(_HEADINGS, rows, against=page.paired)
+        rows.append([scale_name(row), interval(row["train_share"]), *tested])
+    yield Table([scale_heading(page.metrics["scales"]), *_HEADINGS], rows, against=page.paired)
     yield Note(f"{_origin(page)} {_test(page)}")
 
 
@@ -55,7 +55,7 @@ def _verdict(metrics: Json) -> list[str]:
     sentences = []
     band, low, _ = metrics["bands"][-1]
     for row in metrics["scales"]:
-        if row["scale"] == 0:
+        if row["scale"] == 0 or "name" in row:
             sentences += _copying(row, band, low, (metrics["null"] or {}).get("reason"))
     if metrics["heldout_photos"] is None:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
@@ -67,7 +67,8 @@ def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
     by_picture = train.get("ums_pictures", train["ums"])
     pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
     text = (
-        f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
+        f"{row.get('name', 'Unguided (λ = 0)')}, {interval(train['ams'])} % of {row['train']['num_images']} images score"
+        f" {low:g} or more"
         f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
         f" (UMS){pictures}."
     )
