@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     # The model under audit.
     config.target = ConfigDict(
         {
-            # train | load | none: samples.paths has generated images, and no model
+            # train | load | none, for the generated images of samples.paths
             "source": "train",
             # load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir
             "path": "",

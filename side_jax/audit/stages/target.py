@@ -48,7 +48,7 @@ class TargetOptions:
 
     source: str = option(
         "train",
-        "train | load | none: samples.paths has generated images, and no model",
+        "train | load | none, for the generated images of samples.paths",
         one_of("train", "load", "none"),
     )
     path: str = option(

@@ -40,7 +40,7 @@ def _samples(page: Page) -> list[tuple[str, str]]:
     sets = [
         (
             f"Generated: {one['name']}",
-            f"{one['num_images']} images of {one['path']}; {_prepared(dataset, one['traits'])}",
+            f"{one['num_images']} images of {one['path']}{_resized(one['traits'])}",
         )
         for one in metrics["samples"]
     ]
@@ -54,6 +54,11 @@ def _samples(page: Page) -> list[tuple[str, str]]:
         ("Skipped files", _skipped(skipped, metrics["damaged_parts"])),
         ("Descriptor", _descriptor(metrics["descriptor"])),
     ]
+
+
+def _resized(traits: dict[str, int]) -> str:
+    """What recipes would make otherwise of generated images, if anything: resizing among it."""
+    return "".join(f"; {count} {trait}" for trait, count in traits.items())
 
 
 def _notes(page: Page) -> list[str]:

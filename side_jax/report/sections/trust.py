@@ -25,14 +25,14 @@ def _blocks(page: Page) -> Iterator[Note]:
         else "the comparison with Random is at equal numbers of images, not equal compute."
     )
     cost = (
-        f"Guided images cost one classifier gradient per step more than unguided ones, and the surrogate its {synthetic}"
-        f" synthetic images and two trainings; {compute} One target, one seed: intervals describe other images of this"
+        f"Guided images cost one classifier gradient per step more than unguided ones, and the surrogate its"
+        f" {synthetic} synthetic images and two trainings; {compute} One target, one seed: intervals describe other images of this"
         " model, not other trainings of it."
     )
     if page.metrics["samples"]:
         cost = (
-            "The images were given, and nothing here knows how they were made or chosen: intervals describe other images"
-            " drawn as these were. Whether they are images of this kind at all was not checked."
+            "The images were given, and nothing here knows how they were made or chosen: intervals describe other"
+            " images drawn as these were. Whether they are images of this kind at all was not checked."
         )
     uncalibrated = " Without held-out images a high score may mean only that real images of this kind look alike."
     yield Note(
