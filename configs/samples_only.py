@@ -2,10 +2,10 @@
 
 1. SAMPLES holds the generated images: a folder, an .npz with `images` uint8 [N, H, W, C], or a zarr array of the same.
    They have the size that the model made, dataset.image_size; dataset.resize=crop_first resizes others as the photos.
-2. TRAINED and UNSEEN are folders of photos as for configs/custom_folder.py. Without UNSEEN nothing calibrates the scores.
-   Photos must be prepared as for the model's training (docs/photos.md).
-3. Several sets are rows of one table: (("λ=0", "gen0"), ("λ=2", "gen2")) of one model, or names of several models, which
-   are compared with the first; image by image where their files have the same names.
+2. TRAINED and UNSEEN are folders of photos as for configs/custom_folder.py. Without UNSEEN nothing calibrates the
+   scores. Photos must be prepared as for the model's training (docs/photos.md).
+3. Several sets are rows of one table: (("λ=0", "gen0"), ("λ=2", "gen2")) of one model, or names of several models,
+   which are compared with the first; image by image where their files have the same names.
 
 What needs the model is left out, and named on the page: the sanity check, guidance, detectors, steering.
 

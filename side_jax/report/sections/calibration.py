@@ -68,8 +68,8 @@ def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
     pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
     what = row.get("name", "Unguided (λ = 0)")
     text = (
-        f"{what}, {interval(train['ams'])} % of {row['train']['num_images']} images score"
-        f" {low:g} or more with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
+        f"{what}, {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
+        f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
         f" (UMS){pictures}."
     )
     if "heldout" not in row:

@@ -26,8 +26,8 @@ def _blocks(page: Page) -> Iterator[Note]:
     )
     cost = (
         f"Guided images cost one classifier gradient per step more than unguided ones, and the surrogate its"
-        f" {synthetic} synthetic images and two trainings; {compute} One target, one seed: intervals describe other images of this"
-        " model, not other trainings of it."
+        f" {synthetic} synthetic images and two trainings; {compute} One target, one seed: intervals describe other"
+        " images of this model, not other trainings of it."
     )
     if page.metrics["samples"]:
         cost = (
