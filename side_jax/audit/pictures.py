@@ -55,8 +55,9 @@ def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
     train = _nearest_photos(audit.split.train, rows, "")
     compared = all(row["heldout_ids"] for row in rows)
     heldout = _nearest_photos(audit.split.heldout, rows, "heldout_") if compared else None
+    names = audit.samples[scale].ids if audit.samples else ()
     return [
-        Pair(row["index"], image, train[i], heldout[i] if heldout else None)
+        Pair(row["index"], image, train[i], heldout[i] if heldout else None, names[row["index"]] if names else "")
         for i, (row, image) in enumerate(zip(rows, generated, strict=True))
     ]
 

@@ -1,6 +1,7 @@
 """Images that are given, in the place of a sampler: the sweep embeds and matches them block by block."""
 
 from collections.abc import Hashable
+from typing import Any
 
 import flax.struct
 import jax
@@ -17,18 +18,19 @@ class GivenBatch:
     """A batch of images in the place of a `Generator`: a pytree, and a function of the same arguments.
 
     Attributes:
-      images: uint8 [N, H, W, C], split over the devices.
+      images: uint8 [N, H, W, C], split over the devices; or in their place their layout, or their shape.
     """
 
-    images: jax.Array
+    images: Any
 
     def layout(self) -> "GivenBatch":
         """The layout of the images over the devices."""
-        return GivenBatch(ROWS)  # type: ignore[arg-type]
+        return GivenBatch(ROWS)
 
     def __call__(self, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> jax.Array:  # noqa: ARG002
         """The images of these indices: those of the batch, uint8 [N, H, W, C]."""
-        return self.images
+        images: jax.Array = self.images
+        return images
 
 
 class GivenImages:
@@ -65,7 +67,7 @@ class GivenImages:
         """`batch` of so many images, without values."""
         shape = (batch_size, *self._images[scale].shape[1:])
         images = jax.ShapeDtypeStruct(shape, np.uint8, sharding=NamedSharding(self.mesh, ROWS))
-        return GivenBatch(images)  # type: ignore[arg-type]
+        return GivenBatch(images)
 
     def signature(self, scale: float) -> Hashable:
         """Everything that the compiled program depends on, except the batch."""

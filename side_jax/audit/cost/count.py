@@ -97,7 +97,7 @@ def _match_works(setting: Setting) -> list[Work]:
 
 def _parameters(setting: Setting) -> dict[str, int]:
     """Number of parameters, by network."""
-    counts = {"target": tree_size({"params": setting.target.params})}
+    counts = {"target": tree_size({"params": setting.target.params})} if setting.target else {}
     for method, row in setting.methods().items():
         if row.classifier.guide == "none" or max(row.extract.scales) == 0:
             continue

@@ -201,7 +201,7 @@ class TargetStage(Stage):
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """Training of the target."""
-        options, target, shape = setting.options, setting.target, setting.shape
+        options, target, shape = setting.options, setting.model, setting.shape
         if options.target.source == "load":
             return
         train = options.target.train

@@ -20,11 +20,11 @@ from side_jax.report.sections.trust import SECTION as TRUST
 
 SECTIONS: list[Section] = [
     AUDITED,
-    SAMPLES,
     SANITY,
     RECIPES,
     SCORES,
     CALIBRATION,
+    SAMPLES,
     DUPLICATES,
     TABLE1,
     METHODS,

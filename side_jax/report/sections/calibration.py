@@ -83,13 +83,14 @@ def _copying(row: Json, band: str, low: float, reason: str | None) -> list[str]:
         f" held-out photos; the excess {found}."
     )
     nearest = f"The nearest photo is a training photo for {interval(row['train_share'])} % of them."
+    made = "the model that made them" if "name" in row else "this target"
     if why := untested(share, reason, even_at_0=True):
-        return [text, f"{nearest} Whether this target gives back training data cannot be tested, because {why}."]
+        return [text, f"{nearest} Whether {made} gives back training data cannot be tested, because {why}."]
     copies = share["p"] < SIGNIFICANT
     nearest += (
         f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
         f" {percent(0.5 + share['null_high'])} %:"
-        f" {'this target gives back training data' if copies else 'no sign of copying at this number of images'}"
+        f" {f'{made} gives back training data' if copies else 'no sign of copying at this number of images'}"
         f" ({p_value(share['p'])})."
     )
     return [text, nearest]

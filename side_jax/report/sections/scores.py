@@ -129,7 +129,8 @@ def scale_curves(metrics: Json) -> str:
         for reference, color, name in references:
             for score, style in (("ams", "-"), ("ums", ":")):
                 estimates = [row[reference]["bands"][band[0]][score] for row in rows]
-                _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
+                line = "none" if "name" in rows[0] else style  # between two sets there is nothing
+                _curve(axis, scales, estimates, color, line, f"{score.upper()}, {name}")
         axis.set(title=band_range(band), xlabel=scale_heading(rows), ylabel="% of images")
         if "name" in rows[0]:
             axis.set_xticks(scales, [scale_name(row) for row in rows])
