@@ -107,7 +107,7 @@ def audit_samples(
 def _kind(photos: Images) -> str:
     """What `dataset.name` calls it."""
     array = isinstance(photos, np.ndarray)
-    return "npz" if array or epath.Path(photos).suffix == ".npz" else "image_folder"  # type: ignore[arg-type]
+    return "npz" if array or epath.Path(photos).suffix == ".npz" else "image_folder"
 
 
 def _check_array(name: str, images: Images | None) -> None:
