@@ -136,7 +136,8 @@ def load_samples(options: "AuditOptions", split: Split) -> Samples:
             if same:
                 more = " …" if len(same) > _NAMED else ""
                 names = ", ".join(same[:_NAMED])
-                _log.warning("%s %d images are %s photos, pixel for pixel: %s%s", field, len(same), kind, names, more)
+                of = f"{len(same)} of {len(loaded)} images"
+                _log.warning("%s %s: %s photos, pixel for pixel: %s%s", field, of, kind, names, more)
         samples[scale] = loaded
     return samples
 

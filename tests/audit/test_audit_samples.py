@@ -194,7 +194,7 @@ def test_named_sets_are_rows_of_one_table_paired_where_their_ids_pair(photos, se
     said = verdicts(found)
     assert sum(sentence.startswith(("A, 100", "B, 66.7", "C, 50")) for sentence in said) == 3
     assert any("the model that made them gives back training data" in sentence for sentence in said)
-    assert any(sentence.startswith("1 of the 20 images of C are training photos, pixel for") for sentence in said)
+    assert any(sentence.startswith("1 of the 20 images of C is a training photo, pixel for") for sentence in said)
     assert any(sentence.startswith("B against A, by image: AMS (high) differs by -33.3") for sentence in said)
     assert any(sentence.startswith("C against A, as a whole: AMS (high) differs by -50.0") for sentence in said)
     assert "λ =" not in (workdir / "report.html").read_text()

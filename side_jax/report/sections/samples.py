@@ -63,9 +63,10 @@ def _verdict(metrics: Json) -> list[str]:
     for row in metrics["samples"] or ():
         for kind, what in (("train", "training"), ("heldout", "held-out")):
             if count := row["identical"][kind]:
+                photos = f"is a {what} photo" if count == 1 else f"are {what} photos"
                 sentences.append(
-                    f"{count} of the {row['num_images']} images of {row['name']} are {what} photos, pixel for pixel:"
-                    " either the model made them so, or photos lie among the samples."
+                    f"{count} of the {row['num_images']} images of {row['name']} {photos}, pixel for pixel:"
+                    " either the model made it so, or photos lie among the samples."
                 )
         if found := row["against_first"]:
             band = metrics["bands"][-1][0]
