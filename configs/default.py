@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     # The model under audit.
     config.target = ConfigDict(
         {
-            # train | load
+            # train | load | none, for the generated images of samples.paths
             "source": "train",
             # load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir
             "path": "",
@@ -135,6 +135,16 @@ def get_config() -> ConfigDict:
                 # steps
                 "log_every": 50,
             },
+        }
+    )
+
+    # Generated images that are audited alone, for target.source="none".
+    config.samples = ConfigDict(
+        {
+            # (name, path) of each set: a folder, an .npz as of dataset.name, or a zarr array such as images.zarr of a
+            # workdir. Sets of one model are named by their λ, as (("λ=0", "gen0"), ("λ=2", "gen2")); others are
+            # compared with the first
+            "paths": (),
         }
     )
 
@@ -299,6 +309,8 @@ def get_config() -> ConfigDict:
             # none | matched (scores at or above the lowest band as the sweep begins) | all: the others are regenerated
             # when looked at
             "save_images": "none",
+            # per λ, the first: their descriptors are kept, and measured against photos (KID, Fréchet distance); 0: none
+            "quality_images": 256,
             # where real images lie: replicated on every device | sharded over all of them, which waits for all
             # processes at every batch | auto: sharded where they would take a quarter of a device's memory
             "references": "auto",

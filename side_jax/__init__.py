@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from side_jax.audit.audit_samples import audit_samples as audit_samples
     from side_jax.audit.pipeline import run as run
     from side_jax.audit.target_files import load_target as load_target
     from side_jax.data.images import ImageSet as ImageSet
@@ -38,6 +39,7 @@ os.environ.setdefault("FSSPEC_GCS_USE_LISTINGS_CACHE", "")
 _HOME = {
     "ImageSet": "side_jax.data.images",
     "Matches": "side_jax.matching.search",
+    "audit_samples": "side_jax.audit.audit_samples",
     "ams": "side_jax.evidence.metrics",
     "exact_guide": "side_jax.surrogate.exact",
     "load_classifier": "side_jax.surrogate.stored",

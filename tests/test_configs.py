@@ -57,6 +57,9 @@ def test_every_config_is_locked_valid_and_documented(name):
     if config.target.source == "load" and not config.target.path:
         assert "--config.target.path=" in module.__doc__
         config.target.path = "model"
+    if config.target.source == "none":
+        assert "--config.samples.paths=" in module.__doc__
+        config.samples.paths = (("samples", "generated"),)
     options = AuditOptions.from_config(config)
     options.target.make_net(options.dataset.image_size, options.dataset.channels)
     options.target.make_schedule()

@@ -1,5 +1,7 @@
 """What metrics.json says beyond scores: photos one by one, and the questions of the audit, answered."""
 
+from collections.abc import Mapping
+
 from side_jax.audit.at_risk import FILE, SweepFinds, at_risk, write_at_risk
 from side_jax.audit.by_method import Row
 from side_jax.audit.stage import Audit
@@ -18,28 +20,33 @@ def photo_by_photo(audit: Audit, finds: SweepFinds) -> Json:
     return {"recall": found, "at_risk": facts}
 
 
-def answered(audit: Audit, metrics: Json, random: Row | None) -> Json:
+def answered(audit: Audit, metrics: Json, sweep: Mapping[float, Row]) -> Json:
     """The questions of the audit, answered by `evidence.verdicts`: metrics.json "verdicts".
 
     Args:
       audit: of the main method.
       metrics: the rest of metrics.json.
-      random: its row of λ = 0, if it has one.
+      sweep: λ -> its images.
+
+    Returns:
+      "copies": an answer for the unguided images, or for each "set" of samples; and one answer for each other question.
     """
     band, share = audit.bands()[-1], audit.options.report.relevant_share
-    unguided = next((row for row in metrics["scales"] if row["scale"] == 0), None)
-    answers: Json = {}
-    if unguided and random:
-        null_of, detectable = metrics["null"] or {}, None
-        if random.heldout and null_of["reason"] is None:
-            paired = random.paired or random.train
-            detectable = verdicts.detectable_copies(paired, random.heldout, unguided, null_of["relabelled"], band)
-        answers["copies"] = verdicts.copies(unguided, detectable, null_of.get("reason"), band[0], share)
-    answers["photos"] = verdicts.which_photos(metrics["at_risk"], metrics["recall"])
+    null, copies = metrics["null"] or {}, []
+    for row in metrics["scales"]:
+        if row["scale"] == 0 or "name" in row:
+            found, detectable = sweep[row["scale"]], None
+            if found.paired and found.heldout and null["reason"] is None:
+                detectable = verdicts.detectable_copies(found.paired, found.heldout, row, null["relabelled"], band)
+            answer = verdicts.copies(row, detectable, null.get("reason"), band[0], share)
+            copies.append({"set": row.get("name", "")} | answer)
+    answers: Json = {"copies": copies, "photos": verdicts.which_photos(metrics["at_risk"], metrics["recall"])}
     against = (metrics["guided_against_random"] or {}).get(band[0])
     if against:
         answers["guidance"] = verdicts.guidance(against["ums"])
         answers["guidance_at_equal_compute"] = verdicts.guidance((against["equal_compute"] or {}).get("photos"))
+    if audit.options.modelless:
+        return answers
     detect, steer = metrics["detect"], metrics["steer"]
     answers["membership"] = verdicts.membership(detect["members"] if detect else None)
     answers["steering"] = verdicts.steering((steer or {}).get("rows"), (steer or {}).get("reason"), share)

@@ -29,37 +29,37 @@ class SweepFinds:
     Attributes:
       pool: the photos.
       best: the best score of any image with each photo, float32 [P]; −1 below the lists of the sweep.
-      scale: λ of that image; NaN for none.
+      best_by: which images those are, as a position in `hits`; −1 for none.
       blind: as `best`, of images whose guide has not seen which photos were trained on.
-      hits: (method, λ) -> number of images in the highest band whose nearest training photo it is, int [M].
+      hits: images by name, such as "random λ=0" -> how many in the highest band find each training photo, int [M].
     """
 
     pool: Pool
     best: np.ndarray
-    scale: np.ndarray
+    best_by: np.ndarray
     blind: np.ndarray
-    hits: dict[tuple[str, float], np.ndarray]
+    hits: dict[str, np.ndarray]
 
     @classmethod
     def none(cls, pool: Pool) -> "SweepFinds":
         """Before any image."""
         size = len(pool.ids)
         nothing = np.full(size, -1, np.float32)
-        return cls(pool, nothing, np.full(size, np.nan, np.float32), nothing.copy(), {})
+        return cls(pool, nothing, np.full(size, -1), nothing.copy(), {})
 
-    def add(self, method: str, scale: float, table: pa.Table, saw_training_photos: bool, low: float) -> None:
-        """Takes up one λ of a method; `low` is where the highest band begins."""
+    def add(self, name: str, table: pa.Table, blind: bool, low: float) -> None:
+        """Takes up the images of one λ; `low` is where the highest band begins."""
         best = np.full(len(self.pool.ids), -1, np.float32)
         for prefix in ("", "heldout_"):
             positions = pc.list_flatten(table[f"{prefix}in_band"]).to_numpy()
             np.maximum.at(best, positions, pc.list_flatten(table[f"{prefix}in_band_scores"]).to_numpy())
-        self.scale = np.where(best > self.best, np.float32(scale), self.scale)
+        self.best_by = np.where(best > self.best, len(self.hits), self.best_by)
         self.best = np.maximum(self.best, best)
-        if scale == 0 or not saw_training_photos:
+        if blind:
             self.blind = np.maximum(self.blind, best)
         top = pc.list_element(table["scores"], 0).to_numpy().astype(np.float64) >= low
         winners = pc.list_element(table["ids"], 0).to_numpy()[top]
-        self.hits[method, scale] = np.bincount(winners, minlength=self.pool.num_train)
+        self.hits[name] = np.bincount(winners, minlength=self.pool.num_train)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,9 +144,9 @@ def _by_photo(audit: Audit, finds: SweepFinds, recalled: Recalled | None, low: f
 
 def _row(audit: Audit, finds: SweepFinds, asked: _Recall, photo: int, rate: float) -> Json:
     train, picture = audit.split.train, audit.split.train_pictures()
-    found = {key: int(count[photo]) for key, count in finds.hits.items() if count[photo]}
+    found = {name: int(count[photo]) for name, count in finds.hits.items() if count[photo]}
     copies = int((picture == picture[photo]).sum()) if picture is not None else 1
-    best, scale = float(finds.best[photo]), float(finds.scale[photo])
+    best = float(finds.best[photo])
     recall = asked.made[photo] > 0
     return {
         "id": train.ids[photo],
@@ -154,9 +154,9 @@ def _row(audit: Audit, finds: SweepFinds, asked: _Recall, photo: int, rate: floa
         "class": _class_name(train.label_names, int(train.labels[photo])),
         "false_discovery_rate": round(rate, 4),
         "images": sum(found.values()),
-        "found_by": ", ".join(f"{method} λ={value:g}: {count}" for (method, value), count in found.items()),
+        "found_by": ", ".join(f"{name}: {count}" for name, count in found.items()),
         "best_score": round(best, 4) if best >= 0 else None,
-        "best_scale": scale if best >= 0 else None,
+        "best_by": list(finds.hits)[finds.best_by[photo]] if best >= 0 else None,
         "recall_score": round(float(asked.score[photo]), 4) if recall else None,
         "recall_drawn": f"{asked.drawn[photo]} of {asked.made[photo]}" if recall else None,
         "recall_rank": int(asked.rank[photo]) if recall else None,
@@ -201,7 +201,7 @@ _COLUMNS = (
     "images",
     "found_by",
     "best_score",
-    "best_scale",
+    "best_by",
     "recall_score",
     "recall_drawn",
     "recall_rank",

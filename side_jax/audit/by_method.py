@@ -49,7 +49,10 @@ def by_method(
       "method"; "labels" and "guide", as in its options; "saw_training_photos"; "distill", what that stage said of the
       guide, or None; "scales", a row for each λ with AMS and UMS in the highest band against either set, and the share
       of images whose nearest photo has the class asked for; "against_random", `against_random` in the highest band.
+      Nothing of samples, of which no method is known.
     """
+    if audit.samples:
+        return []
     methods, band = audit.methods(), audit.bands()[-1]
     random = next((sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep), None)
     groups: list[Json] = []

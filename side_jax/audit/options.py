@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from side_jax.audit.dataset import DatasetOptions
+from side_jax.audit.samples import SamplesOptions, as_sweep, check_modelless
 from side_jax.audit.stages.detect import DetectOptions
 from side_jax.audit.stages.distill import ClassifierOptions
 from side_jax.audit.stages.extract import ExtractOptions
@@ -81,6 +82,7 @@ class AuditOptions:
     )
     dataset: DatasetOptions = DatasetOptions()
     target: TargetOptions = TargetOptions()
+    samples: SamplesOptions = SamplesOptions()
     sampler: SamplerOptions = SamplerOptions()
     synthesize: SynthesizeOptions = SynthesizeOptions()
     sanity: SanityOptions = SanityOptions()
@@ -94,6 +96,9 @@ class AuditOptions:
 
     def check(self, _: str) -> None:
         """Refuses values that contradict each other across groups."""
+        check_modelless(self)
+        if self.modelless:  # what the other rules are about is left out
+            return
         scales = self.extract.scales
         if "random" in self.methods and 0.0 not in scales:
             raise ValueError(f"methods has 'random', but extract.scales {scales} lacks its λ, 0")
@@ -124,6 +129,11 @@ class AuditOptions:
             )
 
     @property
+    def modelless(self) -> bool:
+        """True if generated images are audited alone: every stage that needs the model is left out."""
+        return self.target.source == "none"
+
+    @property
     def guided(self) -> bool:
         """True if any method has a guide."""
         return any(row.classifier.guide != "none" for row in self.rows().values())
@@ -147,6 +157,8 @@ class AuditOptions:
 
         λ = 0 is the same for all methods, so only the main one has it.
         """
+        if self.modelless:
+            return {"samples": self}
         if not self.methods:
             chosen = (self.labels.source, self.classifier.guide)
             name = next((name for name, row in METHODS.items() if row == chosen), f"{chosen[0]}, {chosen[1]}")
@@ -175,4 +187,4 @@ class AuditOptions:
         Raises:
           ValueError: for an unknown field, or a value out of range.
         """
-        return build(cls, config)
+        return as_sweep(build(cls, config))

@@ -42,7 +42,7 @@ def choose_rows(audit: Audit, table: pa.Table, best: np.ndarray, ids: Sequence[s
 def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> list[Sheet]:
     """λ -> title -> rows (`choose_rows`), with their images."""
     return [
-        Sheet(f"λ = {scale:g}, {title}", _pairs(audit, scale, rows))
+        Sheet(f"{audit.options.samples.title(scale)}, {title}", _pairs(audit, scale, rows))
         for scale, tables in chosen.items()
         for title, rows in tables.items()
     ]
@@ -55,8 +55,9 @@ def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
     train = _nearest_photos(audit.split.train, rows, "")
     compared = all(row["heldout_ids"] for row in rows)
     heldout = _nearest_photos(audit.split.heldout, rows, "heldout_") if compared else None
+    names = audit.samples[scale].ids if audit.samples else ()
     return [
-        Pair(row["index"], image, train[i], heldout[i] if heldout else None)
+        Pair(row["index"], image, train[i], heldout[i] if heldout else None, names[row["index"]] if names else "")
         for i, (row, image) in enumerate(zip(rows, generated, strict=True))
     ]
 

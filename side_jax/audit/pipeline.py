@@ -16,7 +16,8 @@ from etils import epath
 from side_jax.audit.dataset import keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
-from side_jax.audit.provenance import provenance, software
+from side_jax.audit.provenance import left_out, provenance, software
+from side_jax.audit.samples import load_samples
 from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.stages import STAGES
 from side_jax.runtime import files, preemption
@@ -43,7 +44,8 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     root = epath.Path(workdir)
     files.check_workdir(root)
     _check_apart(options, root)
-    audit = Audit(options, root, load_split(options.dataset, root))
+    split = load_split(options.dataset, root)
+    audit = Audit(options, root, split, samples=load_samples(options, split))
     check(audit)
     return audit
 
@@ -55,6 +57,7 @@ def _check_apart(options: AuditOptions, root: epath.Path) -> None:
     paths = paths if dataset.name == "image_folder" else {}
     if target.source == "load":
         paths["target.path"] = target.path
+    paths |= {f"samples.paths {name!r}": path for name, path in options.samples.paths}
     workdir = root.absolute().resolve() if files.is_local(root) else root
     for field, path in paths.items():
         folder = epath.Path(path).resolve() if path and files.is_local(path) else None
@@ -64,16 +67,17 @@ def _check_apart(options: AuditOptions, root: epath.Path) -> None:
 
 def check(audit: Audit) -> None:
     """Raises `ValueError` for options that do not fit the target, the images or a file that they name."""
-    check_model(audit.options, audit.model())
+    if not audit.options.modelless:
+        check_model(audit.options, audit.model())
     for stage in STAGES:
-        if stage.needed(audit.options):
+        if stage.taken(audit.options):
             stage.check(audit)
 
 
 def check_model(options: AuditOptions, target: Target) -> None:
     """Raises `ValueError`, naming the field, for what does not fit the target's architecture."""
     for stage in STAGES:
-        if stage.needed(options):
+        if stage.taken(options):
             stage.check_model(options, target)
 
 
@@ -153,7 +157,7 @@ def _steps(audit: Audit) -> list[Step]:
     done: dict[tuple[str, str], Step] = {}  # by stage and branch
     for stage in STAGES:
         for part in audit.methods().values() if stage.per_method else [audit]:
-            if stage.needed(part.options):
+            if stage.taken(part.options):
                 # A method reads its own artifacts if it has them, else the shared ones.
                 found = {name: done.get((name, part.branch), done.get((name, ""))) for name in stage.needs}
                 inputs = {name: step for name, step in found.items() if step is not None}
@@ -259,6 +263,8 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
             "No photos are held out: nothing will calibrate the scores, nor tell copies from photos that are merely"
             " alike. dataset.heldout_path takes photos of the same kind that the target never saw"
         )
+    if missing := left_out(audit.options):
+        _log.info("left out, as there is no model: %s", ", ".join(missing))
     if AUTO in (audit.options.synthesize.batch_size, audit.options.extract.batch_size):
         device_memory()  # a minimum over all processes, so all must call it
     once("config", lambda: files.write_json(audit.workdir / "config.json", provenance(audit.options)))

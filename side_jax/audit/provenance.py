@@ -9,6 +9,7 @@ import jax
 
 import side_jax
 from side_jax.audit.options import AuditOptions
+from side_jax.audit.stages import STAGES
 from side_jax.runtime import files
 from side_jax.runtime.files import Json
 
@@ -20,10 +21,16 @@ def provenance(options: AuditOptions) -> Json:
     return {
         "config": plain,
         "config_hash": files.fingerprint(plain),
+        "left_out": left_out(options),
         "versions": {"side_jax": side_jax.__version__} | {name: importlib.metadata.version(name) for name in packages},
         "commit": _commit(),
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
     }
+
+
+def left_out(options: AuditOptions) -> list[str]:
+    """Names of the stages that an audit without a model leaves out; none with one."""
+    return [stage.name for stage in STAGES if stage.of_model] if options.modelless else []
 
 
 def software() -> dict[str, str]:

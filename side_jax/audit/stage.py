@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from etils import epath
 
+from side_jax.audit.samples import FILE as SAMPLES
+from side_jax.audit.samples import Samples, sample_facts
 from side_jax.audit.target_files import load_target
 from side_jax.data.images import ImageSet
 from side_jax.data.splitting import Split, whole_groups
@@ -32,7 +34,7 @@ class Audit:
 
     A comparison of several methods (Table 1) is one audit per method. All share target, synthetic images and report.
     A method other than the main one is named by `branch`, and has labels, classifier and sweep of its own. `compared`
-    holds the options of all methods.
+    holds the options of all methods. `samples` are generated images by λ, where there is no model.
     """
 
     options: "AuditOptions"
@@ -40,6 +42,7 @@ class Audit:
     split: Split
     branch: str = ""
     compared: "tuple[AuditOptions, ...]" = ()
+    samples: Samples = dataclasses.field(default_factory=dict)
     _read: Json = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def target(self) -> Target:
@@ -91,6 +94,18 @@ class Audit:
         path = self.workdir / "extract" / BANDS
         return read_json(path) if path.exists() else None
 
+    def with_num_images(self, num_images: int) -> "Audit":
+        """The audit with another N_G."""
+        extract = dataclasses.replace(self.options.extract, num_images=num_images)
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, extract=extract))
+
+    def sample_facts(self) -> Json:
+        """What samples.json says of each set of given images; empty with a model. For `--status`, what it says now."""
+        path = self.workdir / "extract" / SAMPLES
+        if self.options.modelless and not self.samples:
+            return read_json(path) if path.exists() else {}
+        return sample_facts(self.options, self.samples)
+
     def folder(self, name: str) -> epath.Path:
         """The folder of an artifact. A branch has its own `labels`, `classifier` and `extract` below methods/BRANCH."""
         return (self.workdir / "methods" / self.branch if self.branch and name in _OWN else self.workdir) / name
@@ -125,6 +140,7 @@ class Stage(abc.ABC):
       version: of its results. Raise it when they change by more than rounding, with a line in CHANGELOG.md; then make
         the golden run again (`python -m tests.golden.make_smoke_run`). Moving or rewording code changes no version.
       per_method: True if each compared method has its own, False if all share one.
+      of_model: True if it needs the model under audit, as most do. An audit of images alone leaves it out.
       for_guide: True if it makes the guide. It is not run while no λ above 0 is asked for.
       alone: True if the primary process does it while the others wait.
       remade: True for a cheap stage that is made again where others are refused, and after any other stage.
@@ -135,6 +151,7 @@ class Stage(abc.ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     per_method: ClassVar[bool] = False
+    of_model: ClassVar[bool] = True
     for_guide: ClassVar[bool] = False
     alone: ClassVar[bool] = False
     remade: ClassVar[bool] = False
@@ -144,8 +161,12 @@ class Stage(abc.ABC):
         """Does the work, and returns facts for the manifest."""
 
     def needed(self, options: "AuditOptions") -> bool:
-        """True if an audit with these options needs the stage."""
+        """True if an audit of a model with these options needs the stage."""
         return True
+
+    def taken(self, options: "AuditOptions") -> bool:
+        """True if an audit with these options has the stage: it is needed, and not left out for want of a model."""
+        return self.needed(options) and not (self.of_model and options.modelless)
 
     def idle(self, options: "AuditOptions") -> bool:
         """True if the stage is needed, but nothing that is asked for uses its result yet: it is not run."""
@@ -190,7 +211,7 @@ class Stage(abc.ABC):
     def complete(self, audit: Audit) -> Json | None:
         """Its manifest if the stage is needed and has done what this audit asks for, else None."""
         manifest = audit.folder(self.folder) / MANIFEST
-        if not self.needed(audit.options) or not manifest.exists():
+        if not self.taken(audit.options) or not manifest.exists():
             return None
         found: Json = read_json(manifest)
         return found if found["request"] == self.wanted(audit) else None

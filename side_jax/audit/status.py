@@ -38,7 +38,7 @@ def describe(workdir: epath.PathLike) -> str:
         lines.append(f"config.json is of a version with other fields ({', '.join(differing)}); read as far as known")
     for stage in STAGES:
         for part in audit.methods().values() if stage.per_method else [audit]:
-            if stage.needed(part.options):
+            if stage.taken(part.options):
                 name = f"{stage.name} ({part.branch})" if part.branch else stage.name
                 state, *details = _stage(stage, part)
                 lines += [f"{name:<24} {state}", *(f"  {detail}" for detail in details)]

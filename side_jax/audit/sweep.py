@@ -12,10 +12,12 @@ from etils import epath
 from jax.sharding import Mesh
 
 from side_jax.audit.stage import Audit, paired_positions
+from side_jax.matching.given import GivenImages
 from side_jax.matching.parts import read_descriptors, read_parts, scale_folder
 from side_jax.matching.references import Photos
 from side_jax.runtime.arrays import ImageStore, load_array
 from side_jax.runtime.files import MANIFEST, AuditError, Json, read_json
+from side_jax.runtime.mapped import copied
 from side_jax.runtime.sharding import local_mesh, stage_key
 from side_jax.surrogate.stored import read_guide
 from side_jax.targets.sampling import Sampler
@@ -31,12 +33,12 @@ def lists_from(audit: Audit) -> float | None:
 
 
 def read_scale(audit: Audit, scale: float, count: int | None = None) -> pa.Table:
-    """The match table of one λ: one row per image in order, of the first `count` images (default N_G).
+    """The match table of one λ: one row per image in order, of the first `count` images (default `asked_images`).
 
     Raises:
       AuditError: if rows are missing or damaged; the stage is then no longer complete.
     """
-    count = count or audit.options.extract.num_images
+    count = count or asked_images(audit, scale)
     table = read_parts(scale_folder(audit.folder("extract"), scale))
     inside = table["index"].to_numpy() < count
     table = table if inside.all() else table.filter(inside)
@@ -68,6 +70,8 @@ def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.n
     Returns:
       uint8 [N, H, W, C].
     """
+    if audit.samples:
+        return copied(audit.samples[scale].images, indices)
     lowest = {"none": np.inf, "matched": lists_from(audit), "all": -np.inf}[audit.options.extract.save_images]
     kept = best >= np.float32(lowest)
     shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
@@ -82,9 +86,17 @@ def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.n
     return images
 
 
+def asked_images(audit: Audit, scale: float) -> int:
+    """N_G, the number of images of one λ that scores are of; of samples, as many as there are."""
+    if not audit.options.modelless:
+        return audit.options.extract.num_images
+    sets = audit.sample_facts().values()
+    return next((int(one["num_images"]) for one in sets if one["scale"] == scale), 0)
+
+
 def num_images(audit: Audit, scale: float) -> int:
     """Number of images of one λ: N_G, and more at λ = 0 if the comparison at equal compute needs them."""
-    count = audit.options.extract.num_images
+    count = asked_images(audit, scale)
     return max([count, *(facts["random_images"] for facts in equal_compute(audit))] if scale == 0 else [count])
 
 
@@ -92,6 +104,13 @@ def equal_compute(audit: Audit) -> list[Json]:
     """Counts for the comparison at equal compute, one per method; empty without that comparison."""
     path = audit.workdir / "extract" / EQUAL_COMPUTE
     return read_json(path) if audit.options.extract.equal_compute and path.exists() else []
+
+
+def make_source(audit: Audit, mesh: Mesh, sharded: bool) -> Sampler | GivenImages:
+    """Where the images of the sweep come from: samples that are given, or the sampler."""
+    if audit.samples:
+        return GivenImages({scale: images.images for scale, images in audit.samples.items()}, mesh)
+    return make_sampler(audit, 1, mesh, sharded)
 
 
 def make_sampler(audit: Audit, batch_size: int, mesh: Mesh | None = None, sharded: bool = False) -> Sampler:

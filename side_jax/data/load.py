@@ -61,7 +61,7 @@ def load_images(
     root = location(name, path)
     if name == "npz":
         return _load_npz(root, image_size, channels)
-    return _load_folder(root, name, image_size, channels, recipe)
+    return folder_images(root, image_size, channels, recipe, suffix=_suffix(name))
 
 
 def encoded_images(name: str, path: str | None, data_dir: str, ids: Collection[str]) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def encoded_images(name: str, path: str | None, data_dir: str, ids: Collection[s
     root = location(name, path)
     if name == "npz":
         return {}
-    return {one: file.read_bytes() for one, file in _named_files(root, name) if one in ids}
+    return {one: file.read_bytes() for one, file in named_files(root, _suffix(name)) if one in ids}
 
 
 def location(name: str, path: str | None, data_dir: str = "") -> epath.Path:
@@ -103,27 +103,34 @@ def _orl_folder() -> epath.Path:
     return epath.Path(spec.origin).parent / "datasets" / "ORL_faces"
 
 
-def _load_folder(root: epath.Path, name: str, image_size: int, channels: int, recipe: Recipe) -> ImageSet:
+def _suffix(name: str) -> str:
+    """Of ORL's folder only the photos are read: there is a README among them."""
+    return ".pgm" if name == "orl" else ""
+
+
+def folder_images(
+    root: epath.Path, image_size: int, channels: int, recipe: Recipe, field: str = "dataset.path", suffix: str = ""
+) -> ImageSet:
     """The class of an image is the name of its parent folder, at any depth below the root.
 
     So train/ID/x.jpg and test/ID/y.jpg are one class ID, and a flat folder has none. What Pillow opens by its content
-    is an image, whatever its name; every other file is listed and skipped.
+    is an image, whatever its name; every other file is listed and skipped. `field` names the option in messages.
     """
     if not root.is_dir():
-        raise ValueError(f"dataset.path {str(root)!r} is not a folder")
-    files = sorted(_named_files(root, name), key=lambda named: _natural_parts(named[1], root))
+        raise ValueError(f"{field} {str(root)!r} is not a folder")
+    files = sorted(named_files(root, suffix), key=lambda named: _natural_parts(named[1], root))
     records = ((one, partial(_read_file, file, root)) for one, file in files)
     images, ids, classes, skipped, traits = decode_all(records, image_size, channels, recipe)
     if not ids:
         reason = f"none of its {len(files)} files can be read as an image" if files else "it has no files"
         first = f" ({skipped[0][0]}: {skipped[0][1]})" if skipped else ""
-        raise ValueError(f"dataset.path {str(root)!r}: {reason}{first}")
+        raise ValueError(f"{field} {str(root)!r}: {reason}{first}")
     return classified(ImageSet(images, np.full(len(ids), -1, np.int32), ids, (), skipped, traits), classes)
 
 
-def _named_files(root: epath.Path, name: str) -> Iterator[tuple[str, epath.Path]]:
-    """Id and path of every file of a folder. Of ORL's only the photos: there is a README among them."""
-    return ((_id(file, root), file) for file in files_below(root, ".pgm" if name == "orl" else ""))
+def named_files(root: epath.Path, suffix: str = "") -> Iterator[tuple[str, epath.Path]]:
+    """Id and path of every file below a folder whose name ends in `suffix`."""
+    return ((_id(file, root), file) for file in files_below(root, suffix))
 
 
 def _natural_parts(file: epath.Path, root: epath.Path) -> list[list[tuple[int, int, str]]]:

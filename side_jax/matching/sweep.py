@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 
 from side_jax.matching.columns import empty_columns, merged, reference_columns
 from side_jax.matching.descriptor import Descriptor
+from side_jax.matching.given import GivenBatch, GivenImages
 from side_jax.matching.parts import write_part
 from side_jax.matching.pool import REFERENCES, UNPAIRED
 from side_jax.matching.references import Comparison, References, ReferenceSet, at_positions, compare
@@ -66,7 +67,7 @@ class Batch(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("lists",))
 def extract_batch(
-    generator: Generator,
+    generator: Generator | GivenBatch,
     descriptor: Descriptor,
     references: dict[str, References],
     rows: tuple[jax.Array, jax.Array],
@@ -81,7 +82,7 @@ def extract_batch(
     """
 
     def shard(
-        generator: Generator,
+        generator: Generator | GivenBatch,
         descriptor: Descriptor,
         references: dict[str, References],
         rows: tuple[jax.Array, jax.Array],
@@ -117,7 +118,7 @@ class Sweep:
 
     Attributes:
       folder: λ -> the folder that gets a part per batch and process.
-      sampler: generates images by index, on the devices that the references are on.
+      sampler: generates images by index, or reads given ones, for the devices that the references are on.
       embed: the descriptor.
       references: `Pool.groups` on the devices.
       top_k: nearest kept.
@@ -128,7 +129,7 @@ class Sweep:
     """
 
     folder: Callable[[float], epath.Path]
-    sampler: Sampler
+    sampler: Sampler | GivenImages
     embed: Descriptor
     references: dict[str, ReferenceSet]
     top_k: int
@@ -185,15 +186,14 @@ class Sweep:
         """Starts the batch whose first image is `start`; does not wait for it."""
         indices = np.arange(start, start + self.sampler.batch_size, dtype=np.uint32)
         rows = self.sampler.place(indices), self.sampler.place(self.sampler.draw(indices, scale))
-        return extract_batch(*self._arguments(scale), rows, jnp.float32(scale), lists=self.lists)
+        generator = self.sampler.batch(indices, scale)
+        return extract_batch(generator, self.embed, self.arrays, rows, jnp.float32(scale), lists=self.lists)
 
     def lower(self, batch_size: int, scale: float) -> jax.stages.Lowered:
         """The program for a batch of so many images, ready to compile; nothing is run."""
         rows = self.sampler.abstract(batch_size, np.uint32), self.sampler.abstract(batch_size, np.int32)
-        return extract_batch.lower(*self._arguments(scale), rows, jnp.float32(scale), lists=self.lists)
-
-    def _arguments(self, scale: float) -> tuple[Generator, Descriptor, dict[str, References]]:
-        return self.sampler.generator(scale), self.embed, self.arrays
+        generator = self.sampler.abstract_batch(batch_size, scale)
+        return extract_batch.lower(generator, self.embed, self.arrays, rows, jnp.float32(scale), lists=self.lists)
 
     def _with_whole_lists(self, batch: Batch) -> Batch:
         """Waits for a batch, and makes its lists as long as they have to be."""

@@ -8,7 +8,7 @@ from side_jax.report.wording import decimals, interval, p_value, percent, times
 from side_jax.runtime.files import Json
 
 QUESTIONS: Mapping[str, str] = {
-    "copies": "Does the target give back training images?",
+    "copies": "Are training images given back?",
     "photos": "Which ones?",
     "guidance": "Does guidance find more different photos than Random, with as many images?",
     "guidance_at_equal_compute": "And at equal compute?",
@@ -20,10 +20,13 @@ QUESTIONS: Mapping[str, str] = {
 def answers(metrics: Json) -> Table:
     """A row for each question that the audit could ask."""
     given = metrics["verdicts"]
-    rows = [
-        [question, given[name]["answer"], given[name].get("reason") or _NUMBERS[name](given[name])]
+    asked = [
+        (name, f"{found['set']}: {question}" if found.get("set") else question, found)
         for name, question in QUESTIONS.items()
-        if name in given
+        for found in (given[name] if name == "copies" else [given[name]] if name in given else [])
+    ]
+    rows = [
+        [question, found["answer"], found.get("reason") or _NUMBERS[name](found)] for name, question, found in asked
     ]
     return Table(["question", "answer", "in numbers"], rows)
 

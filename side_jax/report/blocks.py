@@ -71,12 +71,16 @@ Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A generated image with its nearest training photo and, if there are any, its nearest held-out photo."""
+    """A generated image with its nearest training photo and, if there are any, its nearest held-out photo.
+
+    An image that was given has the name of its file.
+    """
 
     index: int
     generated: np.ndarray
     train: Photo
     heldout: Photo | None
+    name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Numbers of the report as it writes them."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from side_jax.evidence import null
 from side_jax.evidence.scores import Band
@@ -71,6 +73,22 @@ def scale_list(scales: list[float]) -> str:
     return f"{len(scales)} from {min(scales):g} to {max(scales):g}"
 
 
+def scale_name(row: Mapping[str, Any]) -> str:
+    """A row of metrics.json's "scales": its λ, or the name of a set of generated images."""
+    name: str = row.get("name") or f"{row['scale']:g}"
+    return name
+
+
+def scale_title(row: Mapping[str, Any]) -> str:
+    """The same as a title: λ = 2, or the name."""
+    return scale_name(row) if row.get("name") else f"λ = {scale_name(row)}"
+
+
+def scale_heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The heading of such rows."""
+    return "set" if any(row.get("name") for row in rows) else "λ"
+
+
 def method_name(method: str) -> str:
     """A method as the paper calls it."""
     return _METHOD_NAMES.get(method, method)
@@ -78,6 +96,7 @@ def method_name(method: str) -> str:
 
 _METHOD_NAMES = {
     "random": "Random",
+    "samples": "Guidance",  # of samples that are named by their λ
     "ol_ti": "OL-TI",
     "side": "SIDE",
     "side_clusters": "SIDE, clusters",

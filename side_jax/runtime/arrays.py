@@ -51,6 +51,15 @@ def load_array(path: epath.Path, rows: np.ndarray | slice = slice(None)) -> np.n
         raise AuditError(f"{path} cannot be read ({reason}); remove its folder to make that stage again") from error
 
 
+def array_layout(path: epath.Path) -> tuple[np.dtype, tuple[int, ...]]:
+    """Type and shape of an array. Raises `ValueError`, naming the path, if it cannot be opened."""
+    try:
+        store = _open(path, open=True)
+    except ValueError as error:
+        raise ValueError(f"{path} is no zarr array that can be read: {str(error).splitlines()[0]}") from error
+    return store.dtype.numpy_dtype, tuple(store.shape)
+
+
 class ImageStore:
     """uint8 [N, H, W, C] on disk, written and read by row. Opens an array that exists, and grows it if N is larger.
 

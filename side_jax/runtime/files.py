@@ -160,6 +160,13 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(json.dumps(plain(content), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def array_hash(array: np.ndarray) -> str:
+    """First 16 hex digits of SHA-256 over the type, shape and values of an array."""
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
+
+
 def file_hash(path: epath.Path, digits: int = 16) -> str:
     """First hex digits of the file's SHA-256; all 64 are what `sha256sum` prints."""
     with path.open("rb") as file:

@@ -86,6 +86,11 @@ def take(array: np.ndarray, index: np.ndarray) -> np.ndarray:
     return temporary(_parts(array, index), array.shape[1:])
 
 
+def copied(array: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """array[index] in memory: of a mapped array no more than these rows stay there."""
+    return np.concatenate([*_parts(array, index), array[:0]])
+
+
 def save(path: epath.Path, array: np.ndarray) -> None:
     """Writes uint8 [N, …] as an .npy file, block by block; to a bucket too."""
     header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}

@@ -214,6 +214,14 @@ class Sampler:
         guide = self._guide if scale > 0 else None
         return dataclasses.replace(self._generator, guide=guide, steering=steering)
 
+    def batch(self, indices: np.ndarray, scale: float) -> Generator:  # noqa: ARG002
+        """`generator`: the same for every batch."""
+        return self.generator(scale)
+
+    def abstract_batch(self, batch_size: int, scale: float) -> Generator:  # noqa: ARG002
+        """`generator`: the same for every batch."""
+        return self.generator(scale)
+
     def signature(self, scale: float) -> Hashable:
         """Everything that the compiled program at λ = `scale` depends on, except the batch."""
         leaves, structure = jax.tree.flatten(self.generator(scale))

@@ -89,7 +89,7 @@ def test_default_is_locked():
         ("sampler.clip", "never", "sampler.clip must be one of before_guide, .* none, got 'never'"),
         ("target.clip_x0", True, "target.clip_x0 is not a field"),
         ("classifier.train.num_steps", 0, "classifier.train.num_steps must be at least 1, got 0"),
-        ("target.source", "steal", "target.source must be train or load, got 'steal'"),
+        ("target.source", "steal", "target.source must be one of train, load, none, got 'steal'"),
         ("target.path", "", "target.path is empty"),
         ("dataset.heldout_path", "photos", "exclude each other; set the fraction to 0"),
         ("seed", -1, "seed must be in"),

@@ -62,9 +62,9 @@ def audit_jobs(setting: Setting) -> Iterator[Job]:
         if stage is own[0]:
             for method, row in setting.methods().items():
                 for one in own:
-                    if one.needed(row) and not one.idle(row):
+                    if one.taken(row) and not one.idle(row):
                         yield from one.jobs(setting, row, method)
-        elif not stage.per_method and stage.needed(setting.options) and not stage.idle(setting.options):
+        elif not stage.per_method and stage.taken(setting.options) and not stage.idle(setting.options):
             yield from stage.jobs(setting, setting.options, "")
 
 
@@ -97,7 +97,7 @@ def _match_works(setting: Setting) -> list[Work]:
 
 def _parameters(setting: Setting) -> dict[str, int]:
     """Number of parameters, by network."""
-    counts = {"target": tree_size({"params": setting.target.params})}
+    counts = {"target": tree_size({"params": setting.target.params})} if setting.target else {}
     for method, row in setting.methods().items():
         if row.classifier.guide == "none" or max(row.extract.scales) == 0:
             continue

@@ -30,7 +30,7 @@ def bytes_written(setting: Setting) -> dict[str, int]:
     photos = setting.num_train * (1 + setting.has_heldout)
     written = {"photos": photos * pixels}
     if options.target.source == "train":
-        written["target"] = _training({"params": setting.target.params}, options.target.train)
+        written["target"] = _training({"params": setting.model.params}, options.target.train)
     if any(row.labels.source not in ("dataset", "heldout") for row in guided):
         written["synthetic images"] = options.synthesize.num_images * pixels
     written["labels and teacher"] = sum(_label_bytes(setting, row) for row in guided)

@@ -12,6 +12,7 @@ from side_jax.audit.cost.disk import ID_CHARACTERS, bytes_written
 from side_jax.audit.cost.jobs import AUTO_BATCH, CLASSES, Setting
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.pipeline import check_model
+from side_jax.audit.provenance import left_out
 from side_jax.audit.stages.extract import SURROGATE, ExtractStage
 from side_jax.audit.target_files import read_architecture
 from side_jax.diffusion.schedule import Schedule
@@ -66,16 +67,21 @@ def dry_run(config: Config, utilisation: float = UTILISATION) -> str:
 def _options(config: Config) -> AuditOptions:
     """Checked options. A path that is still empty counts as given."""
     plain: Json = copy.deepcopy(config.to_dict() if hasattr(config, "to_dict") else dict(config))
-    target, extract = (plain.get(group) for group in ("target", "extract"))
+    target, extract, samples = (plain.get(group) for group in ("target", "extract", "samples"))
     if isinstance(target, Mapping) and target.get("source") == "load":
         plain["target"] = {**target, "path": target.get("path") or _ABSENT}
+    if isinstance(target, Mapping) and target.get("source") == "none":
+        given = dict(samples or {}).get("paths")
+        plain["samples"] = {"paths": given or (("samples", _ABSENT),)}
     if isinstance(extract, Mapping) and (kind := DESCRIPTORS.get(str(extract.get("descriptor")))) and kind.weights:
         plain["extract"] = {**extract, "weights": extract.get("weights") or _ABSENT}
     return AuditOptions.from_config(plain)
 
 
-def _target(options: AuditOptions) -> tuple[Target, str]:
-    """The target with abstract parameters, and the source of its architecture."""
+def _target(options: AuditOptions) -> tuple[Target | None, str]:
+    """The target with abstract parameters, if there is one, and the source of its architecture."""
+    if options.modelless:
+        return None, "no model"
     dataset, path = options.dataset, options.target.path
     found, source = None, "target.unet"
     if options.target.source == "load":
@@ -168,10 +174,15 @@ def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
         "Speed: products of float32 as JAX multiplies by default, TF32 on a GPU and one pass of bfloat16 on a TPU;",
         "those of matches in full float32. The share of the peak is assumed too: --utilisation.",
     ]
-    if options.precision != "float32":
+    if options.precision != "float32" and not options.modelless:
         lines.append("The sampler and SSCD in bfloat16; their memory is counted in float32, which is more.")
-    if any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):
+    if not options.modelless and any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):
         lines.append(f"Assumed: {CLASSES:,} classes of training images, where labels come from those.")
+    if options.modelless:
+        lines += [
+            f"Assumed: extract.num_images, {options.extract.num_images:,}, generated images in each set.",
+            f"Left out, as there is no model: {', '.join(left_out(options))}.",
+        ]
     if AUTO in (options.synthesize.batch_size, options.extract.batch_size):
         lines.append(f"Batch {AUTO}: the largest that fits, estimated from a batch of {AUTO_BATCH}.")
     return lines

@@ -76,7 +76,7 @@ def _flops(
     """Operations of the surrogate, and of one image at λ = `scale`, counted on a sweep of one image."""
     alone = dataclasses.replace(row, extract=dataclasses.replace(row.extract, scales=(scale,), num_images=1))
     setting = dataclasses.replace(setting, options=alone)
-    stages = [stage for stage in surrogate if stage.needed(alone)]
+    stages = [stage for stage in surrogate if stage.taken(alone)]
     made = [job for stage in stages for job in stage.jobs(setting, alone, "") if not job.measurement]
     image = sweep.jobs(setting, alone, "")
     return _total(setting, made, counted), _total(setting, image, counted) + match_flops(setting)

@@ -31,17 +31,23 @@ class Setting:
 
     Attributes:
       options: of the audit; no file that they name is opened.
-      target: without numbers.
+      target: without numbers; None for an audit without a model.
       devices: over which a batch is split.
       num_train: training images.
       num_classes: classes of training images.
     """
 
     options: "AuditOptions"
-    target: Target
+    target: Target | None
     devices: int
     num_train: int
     num_classes: int = CLASSES
+
+    @property
+    def model(self) -> Target:
+        """The target. Only stages of an audit with a model ask for it."""
+        assert self.target is not None
+        return self.target
 
     @property
     def shape(self) -> Shape:
@@ -178,7 +184,7 @@ def sampling(
     """Sampling: unguided, or with the guide of a method."""
     guide = guide_of(setting, row) if row else None
     what = f"{'guided' if row else 'unguided'}, {num_steps} steps"
-    lower = lambda size: programs.sampling_step(setting.target, size, guide)  # noqa: E731
+    lower = lambda size: programs.sampling_step(setting.model, size, guide)  # noqa: E731
     precision = inference(setting.options, "default")
     return Job(stage, what, num_images, f"step of {programs.name_of(guide)}", lower, batch, num_steps, precision)
 

@@ -14,16 +14,28 @@ from side_jax.audit.bands import check_bands, fix_bands
 from side_jax.audit.cost import programs
 from side_jax.audit.cost.equal_compute import random_images_at_equal_compute
 from side_jax.audit.cost.jobs import CLASSES, Job, Setting, inference, sampling
-from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, paired_positions, photo_pool, sampling_spec
+from side_jax.audit.samples import FILE as SAMPLES
+from side_jax.audit.samples import keep_facts, other_samples
+from side_jax.audit.stage import (
+    Audit,
+    Stage,
+    data_print,
+    descriptor_spec,
+    paired_positions,
+    photo_pool,
+    precision_spec,
+    sampling_spec,
+)
 from side_jax.audit.stages.distill import DistillStage
 from side_jax.audit.stages.label import LabelStage
 from side_jax.audit.stages.synthesize import SynthesizeStage, check_steps
 from side_jax.audit.sweep import (
     EQUAL_COMPUTE,
+    asked_images,
     descriptor_path,
     image_store,
     lists_from,
-    make_sampler,
+    make_source,
     num_images,
     pool_photos,
 )
@@ -130,6 +142,7 @@ class ExtractStage(Stage):
     name = "extract"
     folder = "extract"
     needs = ("target", "distill")
+    of_model = False
     per_method = True
     version = 5
 
@@ -137,11 +150,11 @@ class ExtractStage(Stage):
         """Everything but the amounts: more λ or more images extend a sweep."""
         options = audit.options
         extract = options.extract
+        generated = sampling_spec(audit) | {"labels": {"draw": options.labels.draw}}
         return {
-            "extract": decided(extract),
+            "extract": decided(extract, without=("num_steps", "eta") if options.modelless else ()),
             **descriptor_spec(extract.descriptor, extract.weights, extract.preprocessing),
-            **sampling_spec(audit),
-            "labels": {"draw": options.labels.draw},
+            **(precision_spec(audit) if options.modelless else generated),
             "dataset": decided(options.dataset),
             "train": data_print(audit.split.train),
             "heldout": data_print(audit.split.heldout),
@@ -149,7 +162,9 @@ class ExtractStage(Stage):
         }
 
     def request(self, audit: Audit) -> Json:
-        """λ and number of images."""
+        """λ and number of images; or the samples, of which more extend a sweep as more λ do."""
+        if audit.options.modelless:
+            return {"samples": audit.sample_facts()}
         return amounts(audit.options.extract)
 
     def check_model(self, options: "AuditOptions", target: Target) -> None:
@@ -170,10 +185,12 @@ class ExtractStage(Stage):
             )
 
     def lacks(self, audit: Audit) -> list[str]:
-        """Bands that begin below the lists of the sweep."""
+        """Bands that begin below the lists of the sweep, and samples that are not those of its parts."""
         kept, bands = lists_from(audit), audit.bands()
         below = kept is not None and bands and bands[0][1] < kept
-        return [f"extract.bands: the lists of matches begin at {kept:g} -> {bands[0][1]:g}"] if below else []
+        lacking = [f"extract.bands: the lists of matches begin at {kept:g} -> {bands[0][1]:g}"] if below else []
+        samples = audit.sample_facts()
+        return lacking + other_samples(audit.folder(self.folder) / SAMPLES, samples)
 
     def run(self, audit: Audit) -> Json:
         """Computes and keeps the descriptors of the photos, then sweeps over λ."""
@@ -184,7 +201,7 @@ class ExtractStage(Stage):
         assert lowest is not None
         sharded = _sharded(audit, load_array(descriptor_path(audit, "train"), np.arange(1)).shape[1])
         mesh = data_mesh() if sharded else local_mesh()
-        sampler = make_sampler(audit, 1, mesh, sharded)
+        sampler = make_source(audit, mesh, sharded)
 
         def store(scale: float) -> ImageStore:
             return image_store(audit, scale, sampler.batch_size * local_mesh().size // mesh.size)
@@ -205,7 +222,7 @@ class ExtractStage(Stage):
             functools.partial(sweep.lower, scale=largest),
             (sweep.lists, jax.tree.structure(sweep.arrays), embed.facts, sampler.signature(largest)),
         )
-        sampler.batch_size = resolve(options.batch_size, lower, program, options.num_images, mesh, "extract")
+        sampler.batch_size = resolve(options.batch_size, lower, program, asked_images(audit, largest), mesh, "extract")
         if options.save_images != "none":
             once(
                 "image stores", lambda: [store(scale) for scale in options.scales]
@@ -226,16 +243,16 @@ class ExtractStage(Stage):
         for scale in audit.options.extract.scales:
             wanted = num_images(audit, scale)
             done = images_done(names(scale_folder(audit.folder(self.folder), scale)), wanted)
-            yield f"λ={scale:<6g} {done:,} of {wanted:,} images"
+            yield f"{audit.options.samples.named.get(scale, f'λ={scale:<6g}')} {done:,} of {wanted:,} images"
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """The sampler and the descriptor."""
         extract, stage = row.extract, self.name + method
         unguided = sum(scale == 0 for scale in extract.scales) * extract.num_images
         guided = len(extract.scales) * extract.num_images - unguided
-        if unguided:
+        if unguided and not row.modelless:
             yield sampling(stage, setting, unguided, extract.num_steps, extract.batch_size)
-        if guided:
+        if guided and not row.modelless:
             yield sampling(stage, setting, guided, extract.num_steps, extract.batch_size, row)
         name = extract.descriptor
         embed = setting.embed
@@ -289,6 +306,8 @@ def _prepare(audit: Audit, embed: Descriptor) -> tuple[dict[float, np.ndarray], 
     options, split, folder = audit.options.extract, audit.split, audit.folder("extract")
     damaged = 0
     if is_primary():
+        if audit.samples:
+            keep_facts(folder / SAMPLES, audit.sample_facts())
         if options.equal_compute and 0.0 in options.scales:
             _count_equal_compute(audit)
         for name, images in (("train", split.train), ("heldout", split.heldout)):

@@ -145,7 +145,7 @@ class RecallStage(Stage):
         guide = programs.exact_guide(
             2 * setting.num_train, 2 * setting.num_train, False, setting.options.classifier.block, setting.shape
         )
-        lower = functools.partial(programs.sampling_step, setting.target, guide=guide)
+        lower = functools.partial(programs.sampling_step, setting.model, guide=guide)
         what, precision = f"guided to photos, {extract.num_steps} steps", inference(setting.options, "default")
         key = f"step of {programs.name_of(guide)}"
         yield Job(self.name, what, count, key, lower, extract.batch_size, extract.num_steps, precision)

@@ -8,14 +8,16 @@ import pyarrow as pa
 from side_jax.audit.answered import answered, photo_by_photo
 from side_jax.audit.at_risk import SweepFinds, pictured
 from side_jax.audit.by_method import Row, against_random, beside_controls, by_method, saw_training_photos
+from side_jax.audit.compared_samples import compared_samples, same_images
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.quality import measure_quality
 from side_jax.audit.repeats import repeated_pictures
+from side_jax.audit.samples import TABLE, write_table
 from side_jax.audit.stage import Audit, Stage, paired_positions, photo_pool
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.sanity import PREVIEW, SanityStage
 from side_jax.audit.stages.steer import SteerStage, nearest_by_weight
-from side_jax.audit.sweep import heldout_queries, num_images, pool_photos, read_scale
+from side_jax.audit.sweep import asked_images, heldout_queries, num_images, pool_photos, read_scale
 from side_jax.evidence import intervals, null
 from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.metrics import average_over_scales
@@ -55,6 +57,7 @@ class ReportStage(Stage):
     name = "report"
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
+    of_model = False
     alone = True
     remade = True
 
@@ -84,9 +87,11 @@ class ReportStage(Stage):
             for name, method in methods.items():
                 for scale in method.options.extract.scales:
                     table = read_scale(method, scale, num_images(method, scale))
-                    append(table, name if scale > 0 else RANDOM)
+                    append(table, name if scale > 0 or method.samples else RANDOM)
                     sweeps[name][scale] = _row(method, scale, table, photos)
-                    finds.add(name, scale, table, saw_training_photos(method.options), audit.bands()[-1][1])
+                    label = audit.options.samples.named.get(scale) or f"{name if scale else RANDOM} λ={scale:g}"
+                    blind = scale == 0 or not saw_training_photos(method.options)
+                    finds.add(label, table, blind, audit.bands()[-1][1])
                     if name == name_of_main:
                         shown[scale] = _shown(method, scale, table, photos)
                     del table  # before the next one is read
@@ -105,12 +110,15 @@ class ReportStage(Stage):
             "methods": by_method(audit, sweeps, compared),
             "forecast": _forecast(main, sweeps[name_of_main]),
             "quality": measured,
+            "samples": compared_samples(main, sweeps[name_of_main]),
             "sanity": _facts_of(SanityStage(), audit),
             "detect": _facts_of(DetectStage(), audit),
             "steer": _steered(audit),
         }
         metrics |= photo_by_photo(main, finds)
-        metrics["verdicts"] = answered(main, metrics, random)
+        metrics["verdicts"] = answered(main, metrics, sweeps[name_of_main])
+        if audit.samples:
+            write_table(audit.workdir / TABLE, audit.options, audit.samples)
         write_json(audit.workdir / "metrics.json", metrics)
         write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
@@ -168,22 +176,23 @@ class _Shown:
 
 def _row(audit: Audit, scale: float, table: pa.Table, photos: _References) -> Row:
     """What the comparison of methods keeps of one λ: some bytes per image."""
-    first = table.slice(0, audit.options.extract.num_images)
+    first = table.slice(0, asked_images(audit, scale))
     train = photos.nearest(first, "")
     heldout = photos.nearest(first, "heldout_") if photos.labels else None
     asked = None
-    if scale > 0 and audit.options.labels.source in ("classifier", "dataset", "heldout"):
+    if scale > 0 and not audit.samples and audit.options.labels.source in ("classifier", "dataset", "heldout"):
         asked = audit.split.train.labels[train.winner] == first["label"].to_numpy()
     unguided = scale == 0
     more = photos.nearest(table, "") if unguided else None
-    return Row(train, heldout, asked, more, photos.nearest(first, "paired_") if unguided and heldout else None)
+    tested = heldout is not None and (unguided or scale in audit.options.samples.named)
+    return Row(train, heldout, asked, more, photos.nearest(first, "paired_") if tested else None)
 
 
 def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> _Shown:
     """Every score of one λ."""
-    bands, table = audit.bands(), table.slice(0, audit.options.extract.num_images)
+    bands, table = audit.bands(), table.slice(0, asked_images(audit, scale))
     train = photos.scores(table, "")
-    row: Json = {"scale": scale, "train": summarize(train, bands)}
+    row: Json = {"scale": scale, **audit.options.samples.name(scale), "train": summarize(train, bands)}
     pictures = choose_rows(audit, table, train.best, photos.pool.ids)
     if photos.labels is None:
         return _Shown(row, {"training": train.best}, pictures)
@@ -194,6 +203,10 @@ def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> 
 
 
 def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) -> dict[str, Json] | None:
+    if method.samples:
+        if method.options.samples.named or not same_images(method):
+            return None
+        method = method.with_num_images(next(iter(map(len, method.samples.values()))))
     guided = {scale: row.train for scale, row in sweep.items() if scale > 0}
     return against_random(method, guided, random.more if random else None)
 
@@ -217,7 +230,9 @@ def _metrics(audit: Audit, rows: list[Json], photos: _References) -> Json:
 
 
 def _table1(audit: Audit, sweeps: dict[str, dict[float, Row]]) -> list[Json]:
-    """Every method as a row of Table 1, Random first, then as asked for, a control beside what it controls."""
+    """Every method as a row of Table 1, Random first, a control beside what it controls; none of samples."""
+    if audit.samples:
+        return []
     by_method = {RANDOM: [sweep[0.0] for sweep in sweeps.values() if 0.0 in sweep]}
     methods = audit.methods()
     for method in beside_controls([name for name in audit.options.methods if name != RANDOM] or list(sweeps), methods):
@@ -292,6 +307,8 @@ def _relabellings(audit: Audit, in_train: np.ndarray, in_heldout: np.ndarray) ->
 
 def _guided_mean(rows: list[Json]) -> dict[str, float] | None:
     """AMS and UMS averaged over λ > 0, against as many training photos as are held out, if any are."""
+    if any("name" in row for row in rows):  # their λ are positions
+        return None
     guided = [row["paired" if "paired" in row else "train"]["bands"] for row in rows if row["scale"] > 0]
     values = [
         {f"{band}/{score}": estimate["value"] for band, scores in bands.items() for score, estimate in scores.items()}
@@ -319,7 +336,9 @@ _PHOTOS = 4096  # at once
 
 
 def _pictured(metrics: Json) -> list[float]:
-    """λ = 0, and the λ > 0 with the highest AMS in the highest band."""
+    """λ = 0, and the λ > 0 with the highest AMS in the highest band; of sets with names, all."""
+    if any("name" in row for row in metrics["scales"]):
+        return [row["scale"] for row in metrics["scales"]]
     top = metrics["bands"][-1][0]
     scales = [row["scale"] for row in metrics["scales"]]
     guided = [row for row in metrics["scales"] if row["scale"] > 0]

@@ -13,7 +13,7 @@ from side_jax.audit.cost.jobs import Job, Setting, abstract_images
 from side_jax.audit.stage import Audit, Stage, data_print
 from side_jax.audit.target_files import EXPORT, model_path
 from side_jax.diffusion.schedule import Schedule
-from side_jax.runtime.declare import CONTENT, DISTINCT, Check, check_known, decided, option
+from side_jax.runtime.declare import CONTENT, DISTINCT, check_known, decided, one_of, option
 from side_jax.runtime.distributed import once
 from side_jax.runtime.files import Json, absolute, file_hash, fingerprint, plain
 from side_jax.runtime.sharding import stage_key
@@ -46,7 +46,11 @@ def _trained(options: "TargetOptions") -> bool:
 class TargetOptions:
     """The model under audit."""
 
-    source: str = option("train", "train | load", Check(lambda value: value in ("train", "load"), "train or load"))
+    source: str = option(
+        "train",
+        "train | load | none, for the generated images of samples.paths",
+        one_of("train", "load", "none"),
+    )
     path: str = option(
         "",
         "load: a diffusers directory, a guided-diffusion .pt with its flags in .json, or a workdir",
@@ -197,7 +201,7 @@ class TargetStage(Stage):
 
     def jobs(self, setting: Setting, row: "AuditOptions", method: str) -> Iterator[Job]:
         """Training of the target."""
-        options, target, shape = setting.options, setting.target, setting.shape
+        options, target, shape = setting.options, setting.model, setting.shape
         if options.target.source == "load":
             return
         train = options.target.train

@@ -14,6 +14,7 @@ from side_jax.report.sections.other import SECTION as OTHER
 from side_jax.report.sections.quality import SECTION as QUALITY
 from side_jax.report.sections.recall import SECTION as RECALL
 from side_jax.report.sections.recipes import SECTION as RECIPES
+from side_jax.report.sections.samples import SECTION as SAMPLES
 from side_jax.report.sections.sanity import SECTION as SANITY
 from side_jax.report.sections.scores import SECTION as SCORES
 from side_jax.report.sections.sheets import SECTION as SHEETS
@@ -27,6 +28,7 @@ SECTIONS: list[Section] = [
     RECIPES,
     SCORES,
     CALIBRATION,
+    SAMPLES,
     RECALL,
     AT_RISK,
     DUPLICATES,

@@ -54,7 +54,7 @@ def _blocks(page: Page) -> Iterator[Block]:
 
 
 def _cells(row: Json) -> list[str]:
-    best = "" if row["best_score"] is None else f"{row['best_score']:.3f}, λ = {row['best_scale']:g}"
+    best = "" if row["best_score"] is None else f"{row['best_score']:.3f}, {row['best_by']}"
     recall = ""
     if row["recall_drawn"]:
         recall = f"{row['recall_drawn']}, best {row['recall_score']:.3f}, rank {row['recall_rank']}"

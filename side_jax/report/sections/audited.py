@@ -17,6 +17,9 @@ def _blocks(page: Page) -> Iterator[Table]:
         f"{extract['num_images']} images per λ, DDIM with {extract['num_steps']} steps, η = {extract['eta']},"
         f" seed {options['seed']}; x̂₀ clipped: {options['sampler']['clip'].replace('_', ' ')}"
     )
+    if metrics["samples"]:
+        yield Table([], _samples(page))
+        return
     rows = [
         ("Target", "trained here" if target["source"] == "train" else target["path"]),
         *(("Note on the target", note) for note in _notes(page)),
@@ -29,6 +32,33 @@ def _blocks(page: Page) -> Iterator[Table]:
     if "distill" in page.facts["stages"]:
         rows.append(("Guide", _guide(page.facts["stages"]["label"]["facts"], options["classifier"])))
     yield Table([], rows)
+
+
+def _samples(page: Page) -> list[tuple[str, str]]:
+    """The rows of an audit of generated images alone."""
+    dataset, metrics = page.facts["options"]["dataset"], page.metrics
+    sets = [
+        (
+            f"Generated: {one['name']}",
+            f"{one['num_images']} images of {one['path']}{_resized(one['traits'])}",
+        )
+        for one in metrics["samples"]
+    ]
+    skipped = [*metrics["skipped"], *(file for one in metrics["samples"] for file in one["skipped"])]
+    return [
+        ("Target", "none was given: generated images alone"),
+        ("Left out, as there is no model", ", ".join(page.facts["provenance"]["left_out"])),
+        *sets,
+        ("Images", _images(dataset, metrics["images"])),
+        ("Prepared", _prepared(dataset, metrics["traits"])),
+        ("Skipped files", _skipped(skipped, metrics["damaged_parts"])),
+        ("Descriptor", _descriptor(metrics["descriptor"])),
+    ]
+
+
+def _resized(traits: dict[str, int]) -> str:
+    """What recipes would make otherwise of generated images, if anything: resizing among it."""
+    return "".join(f"; {count} {trait}" for trait, count in traits.items())
 
 
 def _notes(page: Page) -> list[str]:

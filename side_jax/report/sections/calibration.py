@@ -6,10 +6,10 @@ from side_jax.evidence.verdicts import NO, YES
 from side_jax.report.answers import sensitivity
 from side_jax.report.blocks import Block, Note, Table
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import interval, p_value, percent, untested
+from side_jax.report.wording import interval, p_value, percent, scale_heading, scale_name, untested
 from side_jax.runtime.files import Json
 
-_HEADINGS = ("λ", "nearest photo is a training photo, %", "if nothing is copied: 95 % of relabellings, %", "p")
+_HEADINGS = ("nearest photo is a training photo, %", "if nothing is copied: 95 % of relabellings, %", "p")
 
 
 def _blocks(page: Page) -> Iterator[Block]:
@@ -19,8 +19,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         if not untested(excess, page.untestable, even_at_0=True):
             low, high = (percent(0.5 + excess[name]) for name in ("null_low", "null_high"))
             tested = [f"{low} to {high}", p_value(excess["p"])]
-        rows.append([f"{row['scale']:g}", interval(row["train_share"]), *tested])
-    yield Table(_HEADINGS, rows, against=page.paired)
+        rows.append([scale_name(row), interval(row["train_share"]), *tested])
+    yield Table([scale_heading(page.metrics["scales"]), *_HEADINGS], rows, against=page.paired)
     yield Note(f"{_origin(page)} {_test(page)}")
 
 
@@ -57,8 +57,9 @@ def _verdict(metrics: Json) -> list[str]:
     sentences = []
     band, low, _ = metrics["bands"][-1]
     for row in metrics["scales"]:
-        if row["scale"] == 0:
-            sentences += _copying(row, metrics["verdicts"]["copies"], band, low, (metrics["null"] or {}).get("reason"))
+        if row["scale"] == 0 or "name" in row:
+            verdict = next(one for one in metrics["verdicts"]["copies"] if one["set"] == row.get("name", ""))
+            sentences += _copying(row, verdict, band, low, (metrics["null"] or {}).get("reason"))
     if metrics["heldout_photos"] is None:
         sentences.append("No held-out images were given: nothing calibrates these scores.")
     return sentences
@@ -68,8 +69,9 @@ def _copying(row: Json, verdict: Json, band: str, low: float, reason: str | None
     train = row["train"]["bands"][band]
     by_picture = train.get("ums_pictures", train["ums"])
     pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
+    what = row.get("name", "Unguided (λ = 0)")
     text = (
-        f"Unguided (λ = 0), {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
+        f"{what}, {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
         f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
         f" (UMS){pictures}."
     )
@@ -94,16 +96,17 @@ def _copying(row: Json, verdict: Json, band: str, low: float, reason: str | None
 
 def _answer(found: Json) -> str:
     """The verdict on copying as a sentence."""
+    made = f"the model that made {found['set']}" if found["set"] else "this target"
     if "p" not in found:
-        return f"Whether this target gives back training data {found['reason']}."
+        return f"Whether {made} gives back training data {found['reason']}."
     p = f"{p_value(found['p'])}, twice the smaller one of both tests"
     if found["answer"] == YES:
-        return f"This target gives back training data ({p})."
+        return f"{made[0].upper()}{made[1:]} gives back training data ({p})."
     seen = sensitivity(found["detectable"])
     if found["answer"] == NO:
         return f"No sign of copying ({p}): {seen}."
     return (
-        f"Not enough images to say whether this target gives back training data ({p}): copies matter from a share of"
+        f"Not enough images to say whether {made} gives back training data ({p}): copies matter from a share of"
         f" {percent(found['relevant_share'])} %, and {seen}."
     )
 

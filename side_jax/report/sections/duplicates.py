@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Block, Note, Table
 from side_jax.report.section import Page, Section
+from side_jax.report.wording import scale_heading, scale_name
 from side_jax.runtime.files import Json
 
 _SHOWN = 50  # pictures in the table
@@ -18,8 +19,14 @@ def _blocks(page: Page) -> Iterator[Block]:
     ]
     headings = ["keep", "photos", f"images that score {low:g} or more with one of them, all λ", "delete"]
     yield Table(headings, rows, "Repeated pictures", against)
-    counts = [[f"{row['scale']:g}", str(row["photos"]), str(row["pictures"])] for row in found["scales"]]
-    yield Table(["λ", "different photos found", "different pictures found"], counts, "Finds", against)
+    names = {row["scale"]: scale_name(row) for row in page.metrics["scales"]}
+    counts = [[names[row["scale"]], str(row["photos"]), str(row["pictures"])] for row in found["scales"]]
+    yield Table(
+        [scale_heading(page.metrics["scales"]), "different photos found", "different pictures found"],
+        counts,
+        "Finds",
+        against,
+    )
     more = f" The table has the first {_SHOWN} of {len(repeated)}; metrics.json has all." if repeated[_SHOWN:] else ""
     yield Note(
         "A model copies above all what it sees many times: delete the repeats and train again. Photos are one picture"

@@ -7,6 +7,7 @@ import numpy as np
 from side_jax.report.blocks import Block, Figure, Note
 from side_jax.report.figures import HELDOUT, REAL, TRAIN, new_axes, svg
 from side_jax.report.section import Page, Section
+from side_jax.report.wording import scale_title
 from side_jax.runtime.files import Json
 
 _MOST = 6  # λ with a histogram
@@ -43,6 +44,7 @@ def score_histograms(metrics: Json, best: dict[float, dict[str, np.ndarray]]) ->
     """
     figure, axes = new_axes(len(best), columns=3, width=3.7, height=2.6)
     everything = np.concatenate([scores for by_name in best.values() for scores in by_name.values()]).astype(float)
+    titles = {row["scale"]: scale_title(row) for row in metrics["scales"]}
     edges = np.linspace(np.floor(np.quantile(everything, 0.01) * 20) / 20, 1.0, 41).tolist()
     for axis, (scale, by_name) in zip(axes, best.items(), strict=True):
         if metrics["heldout_photos"]:
@@ -53,7 +55,7 @@ def score_histograms(metrics: Json, best: dict[float, dict[str, np.ndarray]]) ->
                 axis.hist(by_name[name], edges, density=True, histtype="step", color=color, linewidth=1.6, label=name)
         for _, low, _ in metrics["bands"]:
             axis.axvline(low, color="black", linewidth=0.6, linestyle=":")
-        axis.set(title=f"λ = {scale:g}", xlabel="best score γ", yticks=[])
+        axis.set(title=titles[scale], xlabel="best score γ", yticks=[])
     axes[0].legend(fontsize=8, loc="upper left")
     return svg(figure)
 

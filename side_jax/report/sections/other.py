@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Block, Note, Table, Text
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import interval
+from side_jax.report.wording import interval, scale_heading, scale_name
 
 
 def _blocks(page: Page) -> Iterator[Block]:
@@ -16,7 +16,7 @@ def _blocks(page: Page) -> Iterator[Block]:
         for reference, against in references.items():
             scores = row[reference]
             cells = [
-                f"{row['scale']:g}",
+                scale_name(row),
                 "training" if against == "train" else "held-out",
                 *(f"{scores['top_percent'][p]:.3f}" for p in percents),
                 f"{scores['percentile_95']:.3f}",
@@ -25,7 +25,7 @@ def _blocks(page: Page) -> Iterator[Block]:
             ]
             rows.append([Text(cell, against) for cell in cells])
     tops = [f"top {p} %" for p in percents]
-    headings = ["λ", "against", *tops, "95th percentile", "Carlini ratio < 1, %", "d₁/d₂ < 1/3, %"]
+    headings = [scale_heading(scales), "against", *tops, "95th percentile", "Carlini ratio < 1, %", "d₁/d₂ < 1/3, %"]
     yield Table(headings, rows, against=page.paired)
     yield Note(
         "Top p %: mean of the p % highest best scores (Table 2). Carlini ratio: ℓ₂ to the nearest photo over half the"

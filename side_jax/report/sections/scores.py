@@ -9,7 +9,16 @@ from side_jax.evidence.scores import Band
 from side_jax.report.blocks import Block, Figure, Note, Table, Text
 from side_jax.report.figures import HELDOUT, TRAIN, new_axes, svg
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import band_range, interval, method_name, p_value, percent, untested
+from side_jax.report.wording import (
+    band_range,
+    interval,
+    method_name,
+    p_value,
+    percent,
+    scale_heading,
+    scale_name,
+    untested,
+)
 from side_jax.runtime.files import Json
 
 if TYPE_CHECKING:  # matplotlib is slow to import
@@ -22,7 +31,8 @@ _SCROLLS = 20  # λ above which a table scrolls
 
 def _blocks(page: Page) -> Iterator[Block]:
     metrics = page.metrics
-    yield Figure(scale_curves(metrics), f"AMS and UMS of {method_name(metrics['method'])}", page.paired)
+    of = "the generated images" if metrics["samples"] else method_name(metrics["method"])
+    yield Figure(scale_curves(metrics), f"AMS and UMS of {of}", page.paired)
     if len(metrics["scales"]) > _SCROLLS:
         yield Note(f"The tables have a row for each of {len(metrics['scales'])} λ, and scroll.")
     if metrics["measured_bands"]:
@@ -85,7 +95,7 @@ def _table(page: Page, band: Band) -> Table:
     tested = ["AMS excess, points", "p"] if page.calibrated else []
     rows = []
     for row in metrics["scales"]:
-        label = f"{row['scale']:g}{'' if row['scale'] else ', Random'}"
+        label = f"{scale_name(row)}{'' if row['scale'] or 'name' in row else ', Random'}"
         scores = [interval(row[column.reference]["bands"][name][column.score]) for column in columns]
         rows.append([label, *scores, *(_excess(row["ams_excess"][name], page.untestable) if tested else [])])
 
@@ -99,7 +109,7 @@ def _table(page: Page, band: Band) -> Table:
     if page.calibrated:
         photos = metrics["heldout_photos"]["bands"][name]
         below.append(foot("held-out photos themselves", {score: interval(photos[score]) for score in _SCORES}))
-    headings: list[str | Text] = ["λ", *(column.heading for column in columns), *tested]
+    headings: list[str | Text] = [scale_heading(metrics["scales"]), *(column.heading for column in columns), *tested]
     return Table(headings, rows, band_range(band), page.paired, foot=below)
 
 
@@ -119,8 +129,11 @@ def scale_curves(metrics: Json) -> str:
         for reference, color, name in references:
             for score, style in (("ams", "-"), ("ums", ":")):
                 estimates = [row[reference]["bands"][band[0]][score] for row in rows]
-                _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
-        axis.set(title=band_range(band), xlabel="λ", ylabel="% of images")
+                line = "none" if "name" in rows[0] else style  # between two sets there is nothing
+                _curve(axis, scales, estimates, color, line, f"{score.upper()}, {name}")
+        axis.set(title=band_range(band), xlabel=scale_heading(rows), ylabel="% of images")
+        if "name" in rows[0]:
+            axis.set_xticks(scales, [scale_name(row) for row in rows])
         axis.set_ylim(bottom=0)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     return svg(figure)

@@ -24,12 +24,19 @@ def _blocks(page: Page) -> Iterator[Note]:
         if _at_equal_compute(page)
         else "the comparison with Random is at equal numbers of images, not equal compute."
     )
+    cost = (
+        f"Guided images cost one classifier gradient per step more than unguided ones, and the surrogate its"
+        f" {synthetic} synthetic images and two trainings; {compute} One target, one seed: intervals describe other"
+        " images of this model, not other trainings of it."
+    )
+    if page.metrics["samples"]:
+        cost = (
+            "The images were given, and nothing here knows how they were made or chosen: intervals describe other"
+            " images drawn as these were. Whether they are images of this kind at all was not checked."
+        )
     uncalibrated = " Without held-out images a high score may mean only that real images of this kind look alike."
     yield Note(
-        f"The score is a {name} cosine: {score} Guided images cost one classifier gradient per step more than unguided"
-        f" ones, and the surrogate its {synthetic} synthetic images and two trainings; {compute} One target, one seed:"
-        " intervals describe other images of this model, not other trainings of it."
-        f"{'' if page.calibrated else uncalibrated}{_flips(options)}"
+        f"The score is a {name} cosine: {score} {cost}{'' if page.calibrated else uncalibrated}{_flips(options)}"
     )
 
 
