@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 
+from side_jax.evidence import verdicts as evidence
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
 from side_jax.evidence.forecast_model import forecast
 from side_jax.evidence.null import relabellings
@@ -33,18 +34,37 @@ POOL = np.arange(2 * SIZE)
 TRAIN, ONE_CLASS = POOL < SIZE, np.zeros_like(POOL)
 
 
-def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, pictures=None):
+def answers(row, train, unseen, labels, share=0.01):
+    """metrics.json "verdicts" from the unguided images; nothing else was asked."""
+    facts, detectable = null_facts(labels) if unseen else {}, None
+    if unseen and facts["reason"] is None:
+        detectable = evidence.detectable_copies(train, unseen, row, facts["relabelled"], BANDS[-1])
+    copies = evidence.copies(row, detectable, facts.get("reason"), "high", share)
+    return {
+        "copies": [{"set": ""} | copies],
+        "photos": evidence.which_photos(NONE_AT_RISK, None),
+        "membership": evidence.membership(None),
+        "steering": evidence.steering(None, None, share),
+    }
+
+
+NONE_AT_RISK = {"listed": 0, "sure": [{"rate": 0.1, "photos": 0, "pictures": 0}], "decoys": SIZE, "rows": []}
+
+
+def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, pictures=None, share=0.01):
     """40 images per λ, of which `copies` score .9 with distinct training images; everything else .2."""
     rows, by_scale = [], {}
     labels = relabellings(TRAIN, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
         train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE, pictures)
-        row = {"scale": scale, "train": summarize(train, BANDS)}
+        row, unseen = {"scale": scale, "train": summarize(train, BANDS)}, None
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
             row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
             row |= calibrate(train, unseen, labels, BANDS)
         rows.append(row)
+        if scale == 0:
+            said = answers(row, train, unseen, labels, share)
     compared = {b[0]: compare_with_random({5.0: by_scale[5.0]}, by_scale[0.0], b) for b in BANDS}
     real = summarize(rows and scores(np.full(SIZE, 0.4), np.arange(SIZE)), BANDS) | {"best": np.full(SIZE, 0.4)}
     return plain(
@@ -65,6 +85,11 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "sanity": None,
             "detect": None,
+            "steer": None,
+            "recall": None,
+            "samples": None,
+            "at_risk": NONE_AT_RISK,
+            "verdicts": said,
             "forecast": {
                 "band": "high",
                 "scales": [
@@ -297,7 +322,18 @@ def test_recipe_that_the_target_denoises_better_is_in_the_head_and_in_a_table():
 def test_verdict_names_copying_only_when_it_is_significant():
     assert "this target gives back training data (p &lt; 0.001)" not in verdicts(metrics(20))[1]  # text, not markup
     assert "this target gives back training data (p < 0.001)" in verdicts(metrics(40))[1]
-    assert "no sign of copying" in verdicts(metrics(0))[1]
+    assert "no sign of copying (p = 1.000), and a share of" in verdicts(metrics(0, share=0.5))[1]
+
+
+def test_a_no_that_could_not_have_been_a_yes_is_not_enough_images():
+    """40 images call a share of copies of 22 % or more with 90 % power: six copies, of six photos."""
+    said = verdicts(metrics(0))[1]
+    assert "no sign" not in said
+    assert "not enough images to say (p = 1.000). Copies matter from a share of 1.00 %, and a share of 22" in said
+    assert "83 images in place of 40 would halve that share" in said
+    text = page(metrics(0))
+    assert "<td>Are training images given back?</td>" in text
+    assert "<td>not enough data</td>" in text
 
 
 FOLDERS = {"classes": np.where(TRAIN, 0, -1)}  # training photos in class folders, held-out ones flat
@@ -349,7 +385,8 @@ def test_verdict_from_one_heldout_photo_is_withheld():
     train, unseen = scores(np.full(40, 0.9), np.zeros(40)), scores(np.full(40, 0.2), np.zeros(40))
     row = {"scale": 0.0, "train": summarize(train, BANDS), "paired": summarize(train, BANDS)}
     row |= {"heldout": summarize(unseen, BANDS)} | calibrate(train, unseen, labels, BANDS)
-    numbers = metrics(0) | plain({"scales": [row], "null": null_facts(labels)})
+    said = {"verdicts": answers(row, train, unseen, labels)}
+    numbers = metrics(0) | plain({"scales": [row], "null": null_facts(labels)} | said)
     for sentence in verdicts(numbers)[:2]:
         assert sentence.endswith("only 2 of the 2 photos can change places, and the smallest p possible is 0.50.")
 
@@ -369,6 +406,7 @@ def test_verdict_is_withheld_where_only_photos_that_cannot_change_places_decide_
     train, unseen = scores(np.full(40, 0.9), POOL % 10), scores(np.full(40, 0.2), POOL % SIZE)
     row = numbers["scales"][0] | plain(calibrate(train, unseen, labels, BANDS))
     numbers["scales"][0] = row | {"paired": plain(summarize(train, BANDS))}
+    numbers["verdicts"] = plain(answers(numbers["scales"][0], train, unseen, labels))
     for sentence in verdicts(numbers)[:2]:
         assert sentence.endswith(
             "cannot be tested, because the photos that decide it have the same label in every relabelling."

@@ -91,24 +91,25 @@ def _copying(row: Json, verdict: Json, band: str, low: float, reason: str | None
             f" A model that copies nothing gives 50 %, within {percent(0.5 + share['null_low'])} to"
             f" {percent(0.5 + share['null_high'])} % ({p_value(share['p'])})."
         )
-    return [text, nearest, _answer(verdict)]
+    return [text, f"{nearest} {_answer(verdict)}"]
 
 
 def _answer(found: Json) -> str:
     """The verdict on copying as a sentence."""
-    made = f"the model that made {found['set']}" if found["set"] else "this target"
+    made = "the model that made them" if found["set"] else "this target"
     if "p" not in found:
         return f"Whether {made} gives back training data {found['reason']}."
-    p = f"{p_value(found['p'])}, twice the smaller one of both tests"
+    p = p_value(found["p"])
     if found["answer"] == YES:
-        return f"{made[0].upper()}{made[1:]} gives back training data ({p})."
-    seen = sensitivity(found["detectable"])
-    if found["answer"] == NO:
-        return f"No sign of copying ({p}): {seen}."
-    return (
-        f"Not enough images to say whether {made} gives back training data ({p}): copies matter from a share of"
-        f" {percent(found['relevant_share'])} %, and {seen}."
-    )
+        said = f"{made} gives back training data ({p})"
+    elif found["answer"] == NO:
+        said = f"no sign of copying ({p}), and {sensitivity(found['detectable'])}"
+    else:
+        said = (
+            f"not enough images to say ({p}). Copies matter from a share of {percent(found['relevant_share'])} %, and"
+            f" {sensitivity(found['detectable'])}"
+        )
+    return f"Both tests together, at twice the smaller p: {said}."
 
 
 SECTION = Section(
