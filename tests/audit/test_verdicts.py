@@ -1,0 +1,151 @@
+"""Whole audits of photos and targets that are not as they should be, and what their pages say."""
+
+import html
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+
+import main
+import side_jax
+from configs import orl
+from side_jax.audit import pipeline
+from side_jax.audit.dataset import load_split
+from side_jax.audit.options import AuditOptions
+from side_jax.report.figures import png_data
+from side_jax.report.page import verdicts
+from side_jax.runtime.arrays import load_array
+from tests.targets.test_steering import small_target
+
+pytestmark = pytest.mark.optax
+ROOT = Path(__file__).parents[2]
+
+
+def one_nan(params):
+    """One weight of the first convolution is NaN."""
+    kernel = params["conv_in"]["kernel"].copy()
+    kernel[0, 0, 0, 0] = np.nan
+    return params | {"conv_in": params["conv_in"] | {"kernel": kernel}}
+
+
+@pytest.mark.given(
+    kind=3,
+    input="one NaN in a weight, and random weights: a whole run of the command",
+    before='exit status 0, and "no sign of copying"',
+    now='exit status 0, and a page that says "No verdict: the target does not make images of this kind" and shows them',
+)
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(one_nan, "is not finite, as if a weight were NaN"), (lambda params: params, "predicting no noise at all has 1")],
+    ids=["nan", "random"],
+)
+def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict(tmp_path, monkeypatch, change, reason):
+    target = small_target()
+    side_jax.save_target(target.replace(params=change(target.params)), tmp_path / "model")
+    for name, seed in (("photos", 0), ("unseen", 1)):
+        images = np.random.default_rng(seed).integers(0, 256, (12, 8, 8, 1), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images)
+    fields = {
+        "dataset.name": "npz",
+        "dataset.path": tmp_path / "photos.npz",
+        "dataset.heldout_path": tmp_path / "unseen.npz",
+        "dataset.heldout_fraction": 0.0,
+        "dataset.image_size": 8,
+        "target.source": "load",
+        "target.path": tmp_path / "model",
+        "methods": ("random",),
+        "extract.scales": (0.0,),
+        "extract.top_k": 3,
+        "detect.num_images": 0,
+        "steer.weights": (),
+    }
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    arguments = ["main.py", f"--config={ROOT / 'configs' / 'smoke.py'}", f"--workdir={tmp_path / 'run'}", *flags]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with flagsaver.flagsaver():
+        assert main.main(arguments) == 0
+    page = html.unescape((tmp_path / "run" / "report.html").read_text())
+    said = re.sub(r"\s+", " ", page)
+    assert "No verdict: the target does not make images of this kind." in said
+    assert reason in said
+    for sentence in ("no sign of copying", "gives back training data"):
+        assert sentence not in said
+    preview = load_array(tmp_path / "run" / "sanity" / "images.zarr")
+    assert len(preview) == 8
+    for image in preview:
+        assert png_data(image) in page
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Audits the demo's target, which copies: its training photos in class folders, held-out ones in a flat folder."""
+    split = load_split(AuditOptions.from_config(orl.get_config()).dataset)
+
+    def write(name, images, files):
+        for image, file in zip(images, files, strict=True):
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(path)
+
+    def audit(heldout, num_images, num_steps):
+        write("photos", split.train.images, [str(Path(name).with_suffix(".png")) for name in split.train.ids])
+        chosen = split.heldout.images[np.linspace(0, len(split.heldout) - 1, heldout).astype(int)]
+        write("unseen", chosen, [f"{i}.png" for i in range(heldout)])
+        config = orl.get_config()
+        paths = {"path": str(tmp_path / "photos"), "heldout_path": str(tmp_path / "unseen")}
+        config.dataset.update({"name": "image_folder", "heldout_fraction": 0.0} | paths)
+        config.methods = ("random",)
+        config.extract.update({"scales": (0.0,), "num_images": num_images, "num_steps": num_steps})
+        config.extract.update({"batch_size": min(num_images, 32), "save_images": "none"})
+        config.synthesize.num_steps = num_steps
+        config.sanity.num_images = 16
+        config.detect.num_images = 0
+        config.steer.weights = ()
+        workdir = pipeline.run(config, tmp_path / "run")
+        return json.loads((workdir / "metrics.json").read_text()), (workdir / "report.html").read_text()
+
+    return audit
+
+
+@pytest.mark.given(
+    kind=1,
+    input="one, or three, held-out photos: a whole audit of the demo target",
+    before="no p below .05 is possible",
+    now='"cannot be tested, because only 6 of the 6 photos can change places, and the smallest p possible is 0.05"',
+)
+@pytest.mark.slow
+@pytest.mark.parametrize(("heldout", "least"), [(1, "0.50"), (3, "0.05")])
+def test_audit_with_few_held_out_photos_says_that_copying_cannot_be_tested(demo, heldout, least):
+    metrics, page = demo(heldout, num_images=16, num_steps=10)
+    assert metrics["images"]["paired"] == heldout
+    assert metrics["sanity"]["failed"] == []
+    why = (
+        f"cannot be tested, because only {2 * heldout} of the {2 * heldout} photos can change places, and the smallest"
+        f" p possible is {least}."
+    )
+    ams, nearest = verdicts(metrics)[:2]
+    assert ams.endswith(f"the excess {why}")
+    assert nearest.endswith(f"Whether this target gives back training data {why}")
+    said = re.sub(r"\s+", " ", html.unescape(page))
+    assert nearest in said
+    assert "no sign of copying" not in said
+
+
+@pytest.mark.given(
+    kind=1,
+    input="training photos in class folders, held-out photos in a flat folder: a whole audit of the demo target",
+    before='"within 90.6 to 90.6 % … p = 1.000"',
+    now='"this target gives back training data (p < 0.001)", with 96 images',
+)
+@pytest.mark.slow
+def test_audit_of_class_folders_and_a_flat_held_out_folder_finds_the_copies(demo):
+    metrics, page = demo(200, num_images=96, num_steps=25)
+    assert metrics["null"] == {"least_p": 1e-4, "relabelled": 2 * metrics["images"]["paired"], "reason": None}
+    assert "this target gives back training data (p < 0.001)" in " ".join(verdicts(metrics))
+    assert "gives back training data (p &lt; 0.001)" in page
