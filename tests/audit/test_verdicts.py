@@ -13,7 +13,7 @@ from PIL import Image
 
 import main
 import side_jax
-from configs import orl
+from configs import orl, smoke
 from side_jax.audit import pipeline
 from side_jax.audit.dataset import load_split
 from side_jax.audit.options import AuditOptions
@@ -33,6 +33,29 @@ def one_nan(params):
     return params | {"conv_in": params["conv_in"] | {"kernel": kernel}}
 
 
+@pytest.fixture
+def small(tmp_path):
+    """The config of a small audit, as flat fields: 12 photos, 12 held-out ones, and a target of random weights."""
+    for name, seed in (("photos", 0), ("unseen", 1)):
+        images = np.random.default_rng(seed).integers(0, 256, (12, 8, 8, 1), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images)
+    side_jax.save_target(small_target(), tmp_path / "model")
+    return {
+        "dataset.name": "npz",
+        "dataset.path": str(tmp_path / "photos.npz"),
+        "dataset.heldout_path": str(tmp_path / "unseen.npz"),
+        "dataset.heldout_fraction": 0.0,
+        "dataset.image_size": 8,
+        "target.source": "load",
+        "target.path": str(tmp_path / "model"),
+        "methods": ("random",),
+        "extract.scales": (0.0,),
+        "extract.top_k": 3,
+        "detect.num_images": 0,
+        "steer.weights": (),
+    }
+
+
 @pytest.mark.given(
     kind=3,
     input="one NaN in a weight, and random weights: a whole run of the command",
@@ -45,27 +68,12 @@ def one_nan(params):
     [(one_nan, "is not finite, as if a weight were NaN"), (lambda params: params, "predicting no noise at all has 1")],
     ids=["nan", "random"],
 )
-def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict(tmp_path, monkeypatch, change, reason):
+def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict(
+    small, tmp_path, monkeypatch, change, reason
+):
     target = small_target()
     side_jax.save_target(target.replace(params=change(target.params)), tmp_path / "model")
-    for name, seed in (("photos", 0), ("unseen", 1)):
-        images = np.random.default_rng(seed).integers(0, 256, (12, 8, 8, 1), np.uint8)
-        np.savez(tmp_path / f"{name}.npz", images=images)
-    fields = {
-        "dataset.name": "npz",
-        "dataset.path": tmp_path / "photos.npz",
-        "dataset.heldout_path": tmp_path / "unseen.npz",
-        "dataset.heldout_fraction": 0.0,
-        "dataset.image_size": 8,
-        "target.source": "load",
-        "target.path": tmp_path / "model",
-        "methods": ("random",),
-        "extract.scales": (0.0,),
-        "extract.top_k": 3,
-        "detect.num_images": 0,
-        "steer.weights": (),
-    }
-    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    flags = [f"--config.{name}={value}" for name, value in small.items()]
     arguments = ["main.py", f"--config={ROOT / 'configs' / 'smoke.py'}", f"--workdir={tmp_path / 'run'}", *flags]
     monkeypatch.setattr(sys, "argv", arguments)
     with flagsaver.flagsaver():
@@ -80,6 +88,42 @@ def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict
     assert len(preview) == 8
     for image in preview:
         assert png_data(image) in page
+
+
+def smoke_config(fields):
+    config = smoke.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict(fields)
+    return config
+
+
+def relabel(file, labels):
+    with np.load(file) as content:
+        np.savez(file, images=content["images"], labels=np.array(labels))
+
+
+@pytest.mark.given(
+    kind=6,
+    input="other labels in the npz files of a finished workdir",
+    before="keeps the old p",
+    now="no stage but report runs, and the page says what the new classes leave to change places",
+)
+def test_other_labels_in_the_npz_files_make_the_report_again(small, tmp_path, caplog):
+    """Half of the training photos get a class that no held-out photo has."""
+    caplog.set_level("INFO", "side_jax")
+    relabel(tmp_path / "photos.npz", [0] * 12)
+    relabel(tmp_path / "unseen.npz", [0] * 12)
+    workdir = side_jax.run(smoke_config(small), tmp_path / "run")
+    before = json.loads((workdir / "metrics.json").read_text())
+    assert before["null"] == {"least_p": 1e-4, "relabelled": 24, "reason": None}
+    relabel(tmp_path / "photos.npz", [0, 1] * 6)
+    caplog.clear()
+    side_jax.run(smoke_config(small), tmp_path / "run")
+    skipped = [record.message for record in caplog.records if "complete, skipped" in record.message]
+    assert skipped == [f"{name}: complete, skipped" for name in ("target", "sanity", "extract")]
+    after = json.loads((workdir / "metrics.json").read_text())
+    assert after["null"]["relabelled"] == 18
+    assert "Only 18 of the photos can change places" in (workdir / "report.html").read_text()
 
 
 @pytest.fixture
