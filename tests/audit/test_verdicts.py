@@ -3,10 +3,12 @@
 import html
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from absl.testing import flagsaver
 from PIL import Image
@@ -102,6 +104,39 @@ def relabel(file, labels):
         np.savez(file, images=content["images"], labels=np.array(labels))
 
 
+def photos_of(folder, seed):
+    folder.mkdir()
+    for i, image in enumerate(np.random.default_rng(seed).integers(0, 256, (12, 8, 8), np.uint8)):
+        Image.fromarray(image).save(folder / f"{i}.png")
+
+
+@pytest.mark.given(
+    kind=13,
+    input="README's command in a folder without `runs/`",
+    before="fails since runs/ is missing",
+    now="runs/mine/report.html is there",
+)
+@pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
+def test_command_of_the_readme_makes_the_missing_folder(small, tmp_path, monkeypatch):
+    """As it stands there, but for a small model and no SSCD."""
+    (command,) = re.findall(r"python (main.py (?:.*\\\n)+.*)", (ROOT / "README.md").read_text(encoding="utf-8"))[:1]
+    arguments = shlex.split(command.replace("\\\n", " "))
+    assert {"--workdir=runs/mine", "--config.target.path=my_model"} < set(arguments)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").rename(tmp_path / "my_model")
+    photos_of(tmp_path / "photos", 0)
+    photos_of(tmp_path / "unseen_photos", 1)
+    given = [flag for flag in arguments if not flag.startswith("--config.extract.weights")]
+    fewer = {name: value for name, value in small.items() if name.split(".")[0] not in ("dataset", "target")}
+    fewer |= {"dataset.image_size": 8, "dataset.channels": 1, "extract.descriptor": "pixel", "extract.num_images": 8}
+    fewer |= {"extract.num_steps": 3, "synthesize.num_steps": 3}
+    arguments = [*given, *(f"--config.{name}={value}" for name, value in fewer.items())]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with flagsaver.flagsaver():
+        assert main.main(arguments) == 0
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+
+
 @pytest.mark.given(
     kind=6,
     input="other labels in the npz files of a finished workdir",
@@ -124,6 +159,32 @@ def test_other_labels_in_the_npz_files_make_the_report_again(small, tmp_path, ca
     after = json.loads((workdir / "metrics.json").read_text())
     assert after["null"]["relabelled"] == 18
     assert "Only 18 of the photos can change places" in (workdir / "report.html").read_text()
+
+
+@pytest.mark.given(
+    kind=13,
+    input="`run({...})` with few fields, to the end",
+    before="wants every field",
+    now="a finished report; config.json has the defaults of the other fields",
+)
+def test_plain_dict_of_few_fields_runs_to_the_end(small, tmp_path):
+    """Lists too, as JSON has them."""
+    config = {
+        "dataset": {"name": "npz", "path": small["dataset.path"], "heldout_path": small["dataset.heldout_path"]},
+        "target": {"source": "load", "path": small["target.path"]},
+        "methods": ["random"],
+        "extract": {"scales": [0.0], "num_images": 8, "num_steps": 3, "top_k": 3},
+        "synthesize": {"num_steps": 3},
+        "detect": {"num_images": 0},
+        "steer": {"weights": []},
+    }
+    config["dataset"] |= {"heldout_fraction": 0.0, "image_size": 8, "channels": 1}
+    workdir = side_jax.run(config, tmp_path / "run")
+    assert (workdir / "report.html").exists()
+    assert len(pq.read_table(workdir / "matches.parquet")) == 8
+    stored = json.loads((workdir / "config.json").read_text())["config"]
+    assert AuditOptions.from_config(stored) == AuditOptions.from_config(config)
+    assert (stored["seed"], stored["sanity"]["num_images"]) == (0, 64)
 
 
 @pytest.fixture
