@@ -14,6 +14,7 @@ from side_jax.audit.options import AuditOptions
 from side_jax.inside.membership import Attack
 from side_jax.inside.probe import IndexedImages, Probe
 from side_jax.runtime.sharding import stage_key
+from tests.golden.ours import write_adm
 from tests.targets.test_diffusers import make_directory
 from tests.targets.test_steering import small_target
 
@@ -157,3 +158,26 @@ def test_other_labels_are_refused_where_the_target_was_asked_for_them(config, tm
         np.savez(tmp_path / "photos.npz", images=content["images"], labels=1 - content["labels"])
     with pytest.raises(ValueError, match=rf"run/{stage} was made with another config, .*\(classes: .* -> "):
         side_jax.run(config, tmp_path / "run", stages=wanted)
+
+
+@pytest.mark.given(
+    kind=3,
+    input="a wrong `num_heads` of an ADM: a whole audit",
+    before="loads as another network",
+    now='the report notes what the weights do not show: "num_heads=2, …"; one that does not fit is refused',
+)
+@pytest.mark.slow
+def test_report_notes_the_number_of_heads_that_the_weights_do_not_show(config, tmp_path):
+    (tmp_path / "adm").mkdir()
+    config.target.path = str(write_adm(tmp_path / "adm", "legacy", flags={"num_heads": 2}))
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "photos.npz", images=images)
+    config.dataset.update({"image_size": 16, "channels": 3})
+    config.extract.scales = (0.0,)
+    workdir = side_jax.run(config, tmp_path / "run", stages=("target", "sanity", "extract", "report"))
+    said = "the flags or their defaults alone say, and the weights do not show: num_heads=2, "
+    assert said in notes(workdir)[0]
+    assert said in " ".join((workdir / "report.html").read_text().split())
+    write_adm(tmp_path / "adm", "legacy", flags={"num_heads": 5})
+    with pytest.raises(ValueError, match="num_attention_heads 5 does not divide attention blocks of"):
+        side_jax.run(config, tmp_path / "other")
