@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -187,24 +188,31 @@ def test_plain_dict_of_few_fields_runs_to_the_end(small, tmp_path):
     assert (stored["seed"], stored["sanity"]["num_images"]) == (0, 64)
 
 
+def as_png(image, path):
+    Image.fromarray(image).save(path)
+
+
 @pytest.fixture
 def demo(tmp_path):
     """Audits the demo's target, which copies: its training photos in class folders, held-out ones in a flat folder."""
     split = load_split(AuditOptions.from_config(orl.get_config()).dataset)
+    # A model whose manifest names its photos by their pixels is refused with others.
+    shutil.copytree(ROOT / "assets" / "orl_target", tmp_path / "model", ignore=lambda *_: ["manifest.json"])
 
-    def write(name, images, files):
+    def write(name, images, files, save):
         for image, file in zip(images, files, strict=True):
             path = tmp_path / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[..., 0]).save(path)
+            save(image[..., 0], path)
 
-    def audit(heldout, num_images, num_steps):
-        write("photos", split.train.images, [str(Path(name).with_suffix(".png")) for name in split.train.ids])
+    def audit(heldout, num_images, num_steps, save=as_png, suffix=".png", run="run", **fields):
+        write("photos", split.train.images, [str(Path(name).with_suffix(suffix)) for name in split.train.ids], save)
         chosen = split.heldout.images[np.linspace(0, len(split.heldout) - 1, heldout).astype(int)]
-        write("unseen", chosen, [f"{i}.png" for i in range(heldout)])
+        write("unseen", chosen, [f"{i}{suffix}" for i in range(heldout)], save)
         config = orl.get_config()
         paths = {"path": str(tmp_path / "photos"), "heldout_path": str(tmp_path / "unseen")}
         config.dataset.update({"name": "image_folder", "heldout_fraction": 0.0} | paths)
+        config.target.path = str(tmp_path / "model")
         config.methods = ("random",)
         config.extract.update({"scales": (0.0,), "num_images": num_images, "num_steps": num_steps})
         config.extract.update({"batch_size": min(num_images, 32), "save_images": "none"})
@@ -212,7 +220,9 @@ def demo(tmp_path):
         config.sanity.num_images = 16
         config.detect.num_images = 0
         config.steer.weights = ()
-        workdir = pipeline.run(config, tmp_path / "run")
+        with config.ignore_type():
+            config.update_from_flattened_dict(fields)
+        workdir = pipeline.run(config, tmp_path / run)
         return json.loads((workdir / "metrics.json").read_text()), (workdir / "report.html").read_text()
 
     return audit
@@ -254,3 +264,74 @@ def test_audit_of_class_folders_and_a_flat_held_out_folder_finds_the_copies(demo
     assert metrics["null"] == {"least_p": 1e-4, "relabelled": 2 * metrics["images"]["paired"], "reason": None}
     assert "this target gives back training data (p < 0.001)" in " ".join(verdicts(metrics))
     assert "gives back training data (p &lt; 0.001)" in page
+
+
+def twelve_bits(image, path):
+    """In a PNG of 16 bits, as cameras and scanners write it."""
+    Image.fromarray(np.round(image * (4095 / 255)).astype(np.uint16)).save(path)
+
+
+def floats(image, path):
+    Image.fromarray(image.astype(np.float32) / 255).save(path)
+
+
+def half_transparent(image, path):
+    """The colour that `convert("RGB")` gives training is stored below the transparent half."""
+    alpha = np.full_like(image, 255)
+    alpha[:, ::2] = 0
+    Image.fromarray(np.stack([image, image, image, alpha], -1)).save(path)
+
+
+COPIES = "this target gives back training data (p < 0.001)"
+
+
+@pytest.mark.given(
+    kind=2,
+    input="12-bit PNG, transparent PNG: a whole audit of the demo target",
+    before='16 gray levels, or white halves, and "no sign of copying"',
+    now="the head names the field that the target's loss recommends; with that field, copying (p < 0.001)",
+)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("save", "field", "value"),
+    [(twelve_bits, "dataset.white", 4095), (half_transparent, "dataset.background", "dropped")],
+    ids=["12 bits", "transparent"],
+)
+def test_audit_of_photos_that_training_read_otherwise_says_so_and_finds_the_copies_when_told(demo, save, field, value):
+    untold = " ".join(verdicts(demo(200, 32, 20, save, run="untold")[0]))
+    (advice,) = re.findall(r"The target denoises the training photos better with (.*?): its loss is", untold)
+    assert f"{field}={value}" in advice.split(" or ")
+    assert COPIES in " ".join(verdicts(demo(200, 32, 20, save, run="told", **{field: value})[0]))
+
+
+@pytest.mark.given(
+    kind=2,
+    input="a float TIFF in [0, 1]: a whole audit of the demo target",
+    before="black, verdict flips",
+    now="refused, naming `dataset.white`; with `dataset.white=1` copying (p < 0.001)",
+)
+@pytest.mark.slow
+def test_audit_of_float_photos_is_refused_and_finds_the_copies_when_told(demo):
+    with pytest.raises(ValueError, match=r"none of its .* can be read as an image.*set dataset.white"):
+        demo(200, 32, 20, floats, ".tiff")
+    metrics, _ = demo(200, 32, 20, floats, ".tiff", **{"dataset.white": 1.0})
+    assert COPIES in " ".join(verdicts(metrics))
+
+
+@pytest.mark.given(
+    kind=2,
+    input="mirrored copies, as of a target trained with flips: a whole audit of the demo target",
+    before="AMS 9.4 → 0 with `pixel`",
+    now="`extract.mirror` finds them; without it the page says that mirrored copies are not found",
+)
+@pytest.mark.slow
+def test_audit_with_mirror_finds_mirrored_copies(demo):
+    def mirrored(image, path):
+        as_png(image[:, ::-1], path)
+
+    without, page = demo(200, 32, 20, mirrored, run="without")
+    with_mirror, _ = demo(200, 32, 20, mirrored, run="mirror", **{"extract.mirror": True})
+    assert COPIES in " ".join(verdicts(with_mirror))
+    assert "neither mirrored, shifted nor partial ones" in " ".join(page.split())
+    before, after = (found["scales"][0]["train"]["bands"]["high"]["ams"]["value"] for found in (without, with_mirror))
+    assert before == 0 < after
