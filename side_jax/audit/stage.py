@@ -262,6 +262,13 @@ def data_print(images: ImageSet) -> str:
     return fingerprint([images.ids, images.hashes])
 
 
+def classes_spec(audit: Audit, *photos: ImageSet) -> Json:
+    """Spec of what asks the target about photos: their classes, if it is class-conditional."""
+    if audit.model().net.num_classes is None:
+        return {}
+    return {"classes": fingerprint([some.labels for some in photos])}
+
+
 def descriptor_spec(name: str, weights: str, preprocessing: str) -> Json:
     """Spec of the scores: the hash of the descriptor's weights, not their path, because files move."""
     facts = descriptor_facts(name, weights, preprocessing)

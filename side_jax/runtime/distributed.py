@@ -101,7 +101,8 @@ def initialize(cluster: Cluster | None) -> None:
         return
     # JAX's preemption service would replace the SIGTERM handler of side_jax.runtime.preemption.
     jax.config.update("jax_enable_preemption_service", False)
-    waiting = threading.Timer(_PATIENCE, _tell_start, [cluster])
+    # Said before the wait ends: JAX then aborts, with a stack and not a word of what was waited for.
+    waiting = threading.Timer(min(_PATIENCE, cluster.start_timeout / 2), _tell_start, [cluster])
     waiting.daemon = True
     waiting.start()
     try:

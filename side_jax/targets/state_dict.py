@@ -7,6 +7,7 @@ Safetensors are read with nothing but this package. Torch's own files are pickle
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -79,14 +80,15 @@ def _read_torch(file: epath.Path) -> Mapping[str, np.ndarray]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{file} is refused: not a readable state dict of plain tensors ({reason[0]})") from error
-    if isinstance(content, Mapping) and (inner := [name for name, value in content.items() if isinstance(value, dict)]):
-        take = next((name for name in inner if "ema" in str(name).lower()), inner[0])
-        raise ValueError(
-            f"{file} is refused: it holds {', '.join(map(str, content))}. Take one, such as {take!r}: python -c"
-            f" \"import torch; torch.save(torch.load('{file.name}', weights_only=True)['{take}'], '{take}.pt')\""
-        )
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
-        raise ValueError(f"{file} is refused: it holds {type(content).__name__}, not a state dict of plain tensors")
+        states = [name for name, value in content.items() if _is_state(value, torch.Tensor)] if _named(content) else []
+        if states:
+            take = next((name for name in states if "ema" in name.lower()), states[0])
+            raise ValueError(
+                f"{file} is refused: it holds {', '.join(content)}. Take one, such as {take!r}: python -c"
+                f" \"import torch; torch.save(torch.load('{file.name}', weights_only=True)['{take}'], '{take}.pt')\""
+            )
+        raise ValueError(f"{file} is refused: it holds {_held(content)}, not a state dict of plain tensors")
     # NumPy has no bfloat16; whatever is read here ends up as float32 (`from_torch`).
     return _unwrapped(
         {
@@ -94,6 +96,20 @@ def _read_torch(file: epath.Path) -> Mapping[str, np.ndarray]:
             for name, tensor in content.items()
         }
     )
+
+
+def _named(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(isinstance(name, str) for name in content)
+
+
+def _is_state(value: Any, tensor: type) -> bool:
+    """True for a state dict inside another; an optimizer's holds more than tensors."""
+    return _named(value) and len(value) > 0 and all(isinstance(one, tensor) for one in value.values())
+
+
+def _held(content: Any) -> str:
+    """What a file holds that is no state dict, in words."""
+    return ", ".join(content) if _named(content) and content else type(content).__name__
 
 
 class _Renamed(Mapping[str, np.ndarray]):

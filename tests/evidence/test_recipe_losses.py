@@ -31,6 +31,31 @@ def test_nothing_is_recommended_within_the_interval():
     assert found["lowest"] is None
 
 
+@pytest.mark.parametrize(("others", "photos"), [(1, 16), (7, 16), (7, 64)])
+def test_recipes_that_change_nothing_are_seldom_recommended_however_many(others, photos):
+    """The lowest of seven, each judged at 95 % as if it were alone, is lower by chance in one audit of six."""
+    rng, runs = np.random.default_rng(0), 300
+    names = [f"recipe {i}" for i in range(others)]
+    count = 0
+    for _ in range(runs):
+        own = rng.uniform(0.1, 0.5, photos)
+        losses = {OWN: own, **{name: own + 0.01 * rng.normal(size=photos) for name in names}}
+        count += compare_recipes(losses, dict.fromkeys(losses, photos))["lowest"] is not None
+    assert count / runs <= 0.05  # 2.5 % are expected
+
+
+def test_interval_of_one_recipe_is_students_and_of_several_wider():
+    noise = np.random.default_rng(0).normal(size=16)
+    losses = {OWN: np.full(16, 0.5), "first": 0.5 + 0.01 * noise}
+    error = 0.01 * noise.std(ddof=1) / 4
+    for count, quantile in ((1, 2.131), (2, 2.490), (7, 3.112)):  # of Student's t, 15 degrees: 1 − .025 / count
+        more = {f"more {i}": losses["first"] + 1 for i in range(count - 1)}
+        rows = compare_recipes(losses | more, dict.fromkeys(losses | more, 16))["recipes"]
+        (row,) = (row for row in rows if row["recipe"] == "first")
+        difference = row["difference"]
+        assert difference["high"] - difference["value"] == pytest.approx(quantile * error, rel=2e-3)
+
+
 def test_network_that_denoises_worse_than_a_wiener_filter_recommends_nothing():
     losses = {OWN: 3 + LOSS, "other": 2 + LOSS}
     assert compare_recipes(losses, {OWN: 0, "other": 40})["lowest"] is None

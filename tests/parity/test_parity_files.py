@@ -1,16 +1,23 @@
 """What only torch can write: its pickles and TorchScript, harmless and not."""
 
 import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from side_jax import load_target
 from side_jax.targets.state_dict import read_state_dict
 from tests.golden import adm, student
+from tests.golden.ours import write_adm
 
 
 class Touch:
@@ -48,12 +55,35 @@ def test_torchscript_is_read(tmp_path, compare):
     kind=7,
     input='`{"model": …, "ema": …}`',
     before="refused",
-    now="\"it holds model, ema, step. Take one, such as 'ema'\"",
+    now="\"it holds optimizer, model, ema, step. Take one, such as 'ema'\", with a command; what that writes is read",
 )
-def test_checkpoint_of_several_state_dicts_names_what_to_take(tmp_path):
-    torch.save({"model": {"w": torch.zeros(1)}, "ema": {"w": torch.ones(1)}, "step": 5}, tmp_path / "both.pt")
-    with pytest.raises(ValueError, match=r"it holds model, ema, step. Take one, such as 'ema'"):
-        read_state_dict(tmp_path / "both.pt")
+def test_checkpoint_of_several_state_dicts_names_what_to_take_and_how(tmp_path):
+    """The command of the message is run as it stands."""
+    states = [load_file(write_adm(tmp_path, "legacy", seed=seed)) for seed in (0, 1)]
+    model, ema = ({name: torch.from_numpy(value) for name, value in state.items()} for state in states)
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(1)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"optimizer": optimizer, "model": model, "ema": ema, "step": 5}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"it holds optimizer, model, ema, step. Take one, such as 'ema'") as error:
+        load_target(tmp_path / "model.pt")
+    assert "\n" not in str(error.value)
+    (command,) = re.findall(r'python (-c ".*")', str(error.value))
+    subprocess.run([sys.executable, *shlex.split(command)], check=True, cwd=tmp_path)
+    shutil.copy(tmp_path / "model.json", tmp_path / "ema.json")
+    assert load_target(tmp_path / "ema.pt").image_shape == load_target(tmp_path / "model.safetensors").image_shape
+    read, expected = read_state_dict(tmp_path / "ema.pt"), states[1]
+    assert read.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(read[name], value)
+
+
+def test_optimizer_before_the_weights_is_not_what_to_take(tmp_path):
+    content = {"optimizer": {"state": {}, "param_groups": []}, "state_dict": {"w": torch.zeros(1)}}
+    torch.save(content, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"it holds optimizer, state_dict. Take one, such as 'state_dict'"):
+        read_state_dict(tmp_path / "last.pt")
+    torch.save({"optimizer": content["optimizer"], "step": 5}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"it holds optimizer, step, not a state dict of plain tensors"):
+        read_state_dict(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,11 +1,11 @@
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from side_jax.runtime.distributed import Cluster, cluster_from_environment
+from tests.servers import free_port
 from tests.test_main import ROOT, command
 
 
@@ -22,16 +22,7 @@ def environment(coordinator="10.0.0.2:8476", num_processes="4", process_id="3", 
         ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
         ({"SIDE_JAX_DISTRIBUTED": "auto"}, Cluster()),
         (environment(), Cluster("10.0.0.2:8476", 4, 3)),
-        pytest.param(
-            environment(PEER_TIMEOUT="7", START_TIMEOUT="9"),
-            Cluster("10.0.0.2:8476", 4, 3, 7, 9),
-            marks=pytest.mark.given(
-                kind=11,
-                input="a process that comes 6 minutes late",
-                before="abort with a C++ stack after 308 s, not configurable",
-                now="`SIDE_JAX_START_TIMEOUT` says how long the others wait",
-            ),
-        ),
+        (environment(PEER_TIMEOUT="7", START_TIMEOUT="9"), Cluster("10.0.0.2:8476", 4, 3, 7, 9)),
         (environment("[fd00::1]:80", "1", "0"), Cluster("[fd00::1]:80", 1, 0)),
         (environment("orl-hosts-0-0.orl:8476", "2", "0"), Cluster("orl-hosts-0-0.orl:8476", 2, 0)),
     ],
@@ -84,6 +75,13 @@ def test_command_line_refuses_an_environment_without_a_cluster(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def start(program, port, count, process, **more):
+    """One process of a cluster on loopback."""
+    given = environment(f"127.0.0.1:{port}", str(count), str(process), **more) | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", program]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | given)
+
+
 _LATE = """
 import logging, os, sys, time
 from side_jax.runtime import distributed
@@ -105,15 +103,44 @@ distributed.leave()
 )
 @pytest.mark.slow
 def test_process_that_waits_says_for_whom():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    runs = []
-    for process in range(3):
-        given = environment(f"127.0.0.1:{port}", "3", str(process)) | {"JAX_PLATFORMS": "cpu"}
-        run = [sys.executable, "-c", _LATE]
-        runs.append(subprocess.Popen(run, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | given))
+    port = free_port()
+    runs = [start(_LATE, port, 3, process) for process in range(3)]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert "process 0 waits at 'the door' for 1, 2" in errors[0]
     assert "waits" not in errors[1]
+
+
+_START = """
+import logging, os
+from side_jax.runtime import distributed
+logging.basicConfig(format="%(message)s")
+distributed._PATIENCE = {patience}
+distributed.initialize(distributed.cluster_from_environment(os.environ))
+distributed.barrier("the door")
+distributed.leave()
+"""
+_LATENESS = 25  # seconds; a process that dies counts as dead after 5
+
+
+@pytest.mark.given(
+    kind=11,
+    input="a process that comes late: within `SIDE_JAX_START_TIMEOUT`, or after it",
+    before="after 308 s an abort with a C++ stack, not configurable",
+    now='within it the audit starts, and the first says "waiting for all processes of 2 to start"; after it that ends',
+)
+@pytest.mark.slow
+def test_late_process_is_waited_for_as_long_as_the_start_timeout_says():
+    """Whichever is late: the first, to which the others connect, or another."""
+    for timeout, first, patience in (("600", 0, 5.0), ("600", 1, 5.0), ("8", 0, 60.0), ("8", 1, 60.0)):
+        port, limits = free_port(), {"START_TIMEOUT": timeout, "PEER_TIMEOUT": "5"}
+        program = _START.format(patience=patience)
+        processes = [start(program, port, 2, first, **limits)]
+        try:
+            processes[0].wait(timeout=_LATENESS)
+        except subprocess.TimeoutExpired:
+            processes.append(start(program, port, 2, 1 - first, **limits))
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        assert f"waiting for all processes of 2 to start at 127.0.0.1:{port}, for {timeout} s at most" in errors[0]
+        succeeded = [process.returncode == 0 for process in processes]
+        assert succeeded == ([True, True] if timeout == "600" else [False]), errors

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from side_jax.audit.cost.jobs import Job, Setting, sampling
-from side_jax.audit.stage import Audit, Stage, paired_positions, precision_spec
+from side_jax.audit.stage import Audit, Stage, classes_spec, paired_positions, precision_spec
 from side_jax.audit.sweep import generated_images, read_scale
 from side_jax.diffusion.schedule import Schedule
 from side_jax.evidence import detectors
@@ -24,7 +24,7 @@ from side_jax.inside.probe import IndexedImages, Measure, Probe, check_timesteps
 from side_jax.inside.spikiness import MEASURES, Forward, Spikiness, measure_spikiness
 from side_jax.matching.pool import REFERENCES
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, at_least, decided, each_of, option, require
-from side_jax.runtime.files import MANIFEST, Json, fingerprint, read_json, write_bytes
+from side_jax.runtime.files import MANIFEST, Json, read_json, write_bytes
 from side_jax.runtime.mapped import blocks, temporary
 from side_jax.runtime.sharding import stage_key
 from side_jax.targets.activations import check_layers, decoder_layers
@@ -87,9 +87,7 @@ class DetectStage(Stage):
         """Everything but the number of images. A conditional target is asked for the classes of the photos."""
         options, split = audit.options, audit.split
         spec: Json = {"detect": decided(options.detect), "seed": options.seed} | precision_spec(audit)
-        if audit.model().net.num_classes is not None:
-            spec |= {"classes": fingerprint([split.train.labels, split.heldout.labels])}
-        return spec
+        return spec | classes_spec(audit, split.train, split.heldout)
 
     def request(self, audit: Audit) -> Json:
         """The number of images; where no photo is held out also the band, which then defines memorized."""

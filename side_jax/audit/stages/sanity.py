@@ -9,7 +9,15 @@ import numpy as np
 
 from side_jax.audit.cost.jobs import Job, Setting, sampling
 from side_jax.audit.recipes import LEVELS, measure_recipes, other_recipes
-from side_jax.audit.stage import Audit, Stage, data_print, descriptor_spec, paired_positions, sampling_spec
+from side_jax.audit.stage import (
+    Audit,
+    Stage,
+    classes_spec,
+    data_print,
+    descriptor_spec,
+    paired_positions,
+    sampling_spec,
+)
 from side_jax.evidence.recipes import advice
 from side_jax.evidence.sanity import sanity
 from side_jax.inside.membership import Attack
@@ -44,7 +52,7 @@ class SanityStage(Stage):
     alone = True
 
     def spec(self, audit: Audit) -> Json:
-        """Images, photos, descriptor and sampler."""
+        """Images, photos, descriptor and sampler. A conditional target is asked for the classes of training photos."""
         options = audit.options
         extract = options.extract
         return {
@@ -54,6 +62,7 @@ class SanityStage(Stage):
             "heldout": data_print(audit.split.heldout),
             **descriptor_spec(extract.descriptor, extract.weights, extract.preprocessing),
             **sampling_spec(audit),
+            **classes_spec(audit, audit.split.train),
         }
 
     def run(self, audit: Audit) -> Json:

@@ -33,6 +33,7 @@ def _blocks(page: Page) -> Iterator[Block]:
         f"At most {page.metrics['sanity']['num_images']} training photos, with the same noise under each recipe. A"
         " target denoises best what it was trained on, so the lowest loss names the recipe of its training. It is"
         " relative to the loss of a Wiener filter for the same pixels, as smoother photos are easier to denoise."
+        " The intervals of the differences hold all together with 95 %."
         " Recipes that make the same pixels of these photos share a row, and have none if these are the config's own."
         " docs/photos.md says what a recipe is."
     )
