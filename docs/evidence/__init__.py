@@ -1,0 +1,1 @@
+"""Makes the numbers of docs/evidence.md."""
