@@ -142,7 +142,9 @@ def _chosen_at_equal_compute() -> Scenario:
         guided = {float(i + 1): nearest(drawn(rng, p, 2 * HALF)) for i in range(3)}
         found: dict = compare_at_equal_compute(guided, random, BAND)
         ratio = Interval.of(found["hits"]["ratio"], 1.0)
-        return Outcome({"compare_at_equal_compute, hits": ratio}, {"compare_at_equal_compute, hits": found["hits"]["p"]})
+        return Outcome(
+            {"compare_at_equal_compute, hits": ratio}, {"compare_at_equal_compute, hits": found["hits"]["p"]}
+        )
 
     setting = f"{share:.1%} of {2 * HALF} images against {2 * _MORE * HALF}, the best of 3 λ chosen"
     return Scenario(setting, draw, _REPETITIONS)

@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from docs.evidence import distances, gains, rankings, relabelled, shares
+from docs.evidence import distances, gains, rankings, relabelled, shares, verdicts
 from docs.evidence.cells import SEED, Scenario, measured
 from side_jax.runtime.files import read_json, write_json
 
@@ -42,13 +42,26 @@ def _rounded(content: Any) -> Any:
 
 
 def table_rows(numbers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of both tables, from simulation.json: "intervals" and "tests", by name and setting."""
-    return {
-        kind: sorted(
-            (row for module in MODULES for row in numbers[module][kind]), key=lambda row: (row["name"], row["setting"])
-        )
-        for kind in ("intervals", "tests")
-    }
+    """The rows of both tables with their "verdict", from simulation.json: "intervals" and "tests".
+
+    They are sorted by name and setting. A row of an interval has name, setting, repetitions, nominal, truth (its mean),
+    coverage with its own Clopper-Pearson interval (low, high), and the shares with the truth below and above the
+    interval. A row of a test has name, setting, repetitions, the Kolmogorov-Smirnov p of "uniform" and of "valid", and
+    the shares at_05 and at_01 with their intervals.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for kind, verdict in (("intervals", verdicts.of_interval), ("tests", verdicts.of_test)):
+        of_kind = [row | {"verdict": verdict(row)} for module in MODULES for row in numbers[module][kind]]
+        rows[kind] = sorted(of_kind, key=lambda row: (row["name"], row["setting"]))
+    return rows
+
+
+def _print(rows: dict[str, list[dict[str, Any]]]) -> None:
+    for row in rows["intervals"]:
+        print(f"{row['name']} | {row['setting']} | {row['coverage']:.1%} | {row['verdict']}")
+    for row in rows["tests"]:
+        small = f"{row['at_05']['value']:.1%}, {row['at_01']['value']:.1%}"
+        print(f"p of {row['name']} | {row['setting']} | KS {row['uniform']:.2g} | {small} | {row['verdict']}")
 
 
 def main() -> int:
@@ -62,10 +75,9 @@ def main() -> int:
         known = read_json(stored) if stored.exists() else {}
         write_json(stored, known | {"seed": SEED, name: made})
         print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
-        for row in made["intervals"]:
-            print(f"  {row['name']}; {row['setting']}: {row['coverage']:.1%}, {row['verdict']}")
-        for row in made["tests"]:
-            print(f"  p of {row['name']}; {row['setting']}: {row['at_05']['value']:.1%}, {row['verdict']}")
+    numbers = read_json(stored)
+    if all(name in numbers for name in MODULES):
+        _print(table_rows(numbers))
     return 0
 
 

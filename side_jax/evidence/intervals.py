@@ -128,40 +128,55 @@ def unique_difference(winners: np.ndarray, baseline: np.ndarray) -> Difference:
     If guidance makes no difference, image i and its baseline can be swapped. p is the share of 1,999 random swappings
     (and the actual outcome) with at least this difference; it holds for few finds too, where an interval is rough.
     An image is swapped at every λ or at none: its outcomes at neighbouring λ are much alike, and count once.
+    Where they differ, an average over λ varies less than its baseline and the two cannot be swapped: then p is at least
+    that of the interval. In simulation swapping alone gave p ≤ .01 in up to 9 % of samples without a difference.
+
+    The interval counts one photo more of each sample alone, as Bonett and Price (2012) do for shares.
 
     Args:
       winners: each image's best match in the band, or −1: int [N], or [L, N] for L λ.
       baseline: the same for the baseline: int [N].
     """
-    sweep, before = [Finds.of(row) for row in np.atleast_2d(winners)], Finds.of(baseline)
+    rows = _different(winners)
+    sweep, before = [Finds.of(row) for row in rows], Finds.of(baseline)
     n = len(baseline)
     lost = np.mean([lone_finds(finds) for finds in sweep], axis=0) - lone_finds(before)
-    variance = _jackknife_variance(lost) + _repeat_variance(before)
+    variance = 2 + _jackknife_variance(lost) + _repeat_variance(before)
     variance += float(np.mean([_repeat_variance(finds) for finds in sweep]))
     spread = max(Z * float(np.sqrt(variance)) / n, _highest_of_none(n))
-    value = float(np.mean([finds.distinct() for finds in sweep]) - before.distinct())
-    return Difference(Estimate(value / n, value / n - spread, value / n + spread), _swapping_test(sweep, before))
+    value = float(np.mean([finds.distinct() for finds in sweep]) - before.distinct()) / n
+    p = _swapping_test(sweep, before)
+    if len(sweep) > 1:
+        p = max(p, normal_test(value, spread / Z))
+    return Difference(Estimate(value, value - spread, value + spread), p)
 
 
 def share_difference(hits: np.ndarray, baseline: np.ndarray) -> Difference:
     """A share of hits, averaged over λ, minus that of a baseline, image i paired with image i.
 
-    For one λ the test is McNemar's exact test; for several λ it is that of `unique_difference`.
+    For one λ the test is McNemar's exact test; for several λ it is that of `unique_difference`. The interval is that of
+    Bonett and Price (2012): the mean of the differences, with one more of +1 and one more of −1.
 
     Args:
       hits: bool [N], or [L, N] for L λ.
       baseline: bool [N].
     """
-    hits = np.atleast_2d(hits)
-    estimate = mean(hits.mean(0) - baseline)
-    if estimate.low == estimate.high:  # no pair differs
-        spread = _highest_of_none(len(baseline))
-        estimate = Estimate(estimate.value, estimate.low - spread, estimate.high + spread)
-    if len(hits) == 1:
-        return Difference(estimate, sign_test(int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())))
+    rows = _different(hits)
+    differences = rows.mean(0) - baseline
+    adjusted = mean(np.append(differences, [1.0, -1.0]))
+    estimate = Estimate(float(differences.mean()), max(-1.0, adjusted.low), min(1.0, adjusted.high))
+    if len(rows) == 1:
+        return Difference(estimate, sign_test(int((rows[0] & ~baseline).sum()), int((~rows[0] & baseline).sum())))
     own = np.arange(len(baseline))  # as if each hit matched a photo of its own: distinct photos are then hits
-    sweep = [Finds.of(np.where(row, own, -1)) for row in hits]
-    return Difference(estimate, _swapping_test(sweep, Finds.of(np.where(baseline, own, -1))))
+    sweep = [Finds.of(np.where(row, own, -1)) for row in rows]
+    p = _swapping_test(sweep, Finds.of(np.where(baseline, own, -1)))
+    return Difference(estimate, max(p, normal_test(adjusted.value, (adjusted.high - adjusted.low) / 2 / Z)))
+
+
+def _different(rows: np.ndarray) -> np.ndarray:
+    """[N] or [L, N] -> [L, N]; one row if all λ have the same."""
+    rows = np.atleast_2d(rows)
+    return rows[:1] if (rows == rows[0]).all() else rows
 
 
 def sign_test(gained: int, lost: int) -> float:
