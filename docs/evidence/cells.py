@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from side_jax.evidence.intervals import LEVEL, share_of
+from side_jax.evidence.intervals import share_of
 
 SEED = 14  # fixed before the first run
 
@@ -85,7 +85,7 @@ def coverage(name: str, scenario: Scenario, intervals: list[Interval]) -> dict[s
     below, above = int((truth < low - slack).sum()), int((truth > high + slack).sum())
     share = share_of(len(intervals) - below - above, len(intervals))
     row = {"name": name, "setting": scenario.setting, "repetitions": len(intervals), "truth": float(truth.mean())}
-    row |= {"nominal": LEVEL, "coverage": share.value, "low": share.low, "high": share.high}
+    row |= {"coverage": share.value, "low": share.low, "high": share.high}
     return row | {"truth_below": below / len(intervals), "truth_above": above / len(intervals)}
 
 

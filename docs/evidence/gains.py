@@ -93,8 +93,7 @@ def _equal_compute(profile: str, share: float) -> Scenario:
     photos = HALF * distinct_share(p, HALF) / (_MORE * HALF * distinct_share(before, _MORE * HALF))
 
     def draw(rng: np.random.Generator) -> Outcome:
-        outcome = _ratios(drawn(rng, p, HALF), drawn(rng, before, _MORE * HALF), 1.0, photos)
-        return outcome
+        return _ratios(drawn(rng, p, HALF), drawn(rng, before, _MORE * HALF), 1.0, photos)
 
     return Scenario(f"{share:.1%} of {HALF} images against {_MORE * HALF}, {profile}", draw, _REPETITIONS)
 

@@ -77,8 +77,10 @@ def _difference(value: float, other: float, each: int) -> Scenario:
 
     def draw(rng: np.random.Generator) -> Outcome:
         common, *own = np.sqrt(0.5) * rng.normal(size=(3, 2 * each))
-        scores = [common + noise + _shift(one) * positive for noise, one in zip(own, (value, other), strict=True)]
-        found = ranking.auroc_difference(*scores, positive)
+        first, second = (
+            common + noise + _shift(one) * positive for noise, one in zip(own, (value, other), strict=True)
+        )
+        found = ranking.auroc_difference(first, second, positive)
         tests = {"auroc_difference": found.p} if value == other else {}
         return Outcome({"auroc_difference": Interval.of(found.estimate, value - other)}, tests)
 
@@ -90,10 +92,10 @@ def _grouped_difference() -> Scenario:
 
     def draw(rng: np.random.Generator) -> Outcome:
         positive = (rng.random(100) < 0.4)[indices]
-        scores = [
+        first, second = (
             np.sqrt(0.5) * (rng.normal(size=100)[indices] + rng.normal(size=400)) + shift * positive for _ in range(2)
-        ]
-        found = ranking.auroc_difference(*scores, positive, indices)
+        )
+        found = ranking.auroc_difference(first, second, positive, indices)
         return Outcome(
             {"auroc_difference, grouped": Interval.of(found.estimate, 0.0)}, {"auroc_difference, grouped": found.p}
         )

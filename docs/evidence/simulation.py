@@ -14,6 +14,7 @@ from etils import epath
 
 from docs.evidence import distances, gains, rankings, relabelled, shares, verdicts
 from docs.evidence.cells import SEED, Scenario, measured
+from side_jax.evidence.intervals import LEVEL
 from side_jax.runtime.files import read_json, write_json
 
 NUMBERS = Path(__file__).parent / "simulation.json"
@@ -51,7 +52,8 @@ def table_rows(numbers: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """
     rows: dict[str, list[dict[str, Any]]] = {}
     for kind, verdict in (("intervals", verdicts.of_interval), ("tests", verdicts.of_test)):
-        of_kind = [row | {"verdict": verdict(row)} for module in MODULES for row in numbers[module][kind]]
+        nominal = {"nominal": LEVEL} if kind == "intervals" else {}
+        of_kind = [row | nominal | {"verdict": verdict(row)} for module in MODULES for row in numbers[module][kind]]
         rows[kind] = sorted(of_kind, key=lambda row: (row["name"], row["setting"]))
     return rows
 

@@ -8,8 +8,8 @@ DOUBTFUL = 0.001  # a p below this is a finding; there are dozens of tests
 
 _EXACT = "Clopper–Pearson is exact, and so conservative at small counts"
 _GAMMA = (
-    "at few finds as exact, and so as conservative, as a Poisson count's; a photo that was never matched is allowed for;"
-    " the jackknife's variance is too large on average (Efron and Stein 1981)"
+    "at few finds as exact, and so as conservative, as a Poisson count's; a photo that was never matched is allowed for"
+    "; the jackknife's variance is too large on average (Efron and Stein 1981)"
 )
 _KID = "the jackknife counts twice what pairs of images add to the variance (Efron and Stein 1981), most of it here"
 _RATIO = (
@@ -64,7 +64,7 @@ TESTS: Mapping[str, str] = {
     "unique_difference": f"{_DISCRETE}; over several λ p is at least that of the interval, which is conservative",
     "share_difference": f"{_DISCRETE}; over several λ p is at least that of the interval",
     "equal_counts_p, hits": _DISCRETE,
-    "equal_counts_p, photos": f"{_DISCRETE}; units in one sample alone are not independent, which errs on the safe side",
+    "equal_counts_p, photos": f"{_DISCRETE}; units in one sample alone are not independent: safe",
     "compare_with_random, AMS": _DISCRETE,
     "compare_with_random, UMS": _DISCRETE,
     "compare_at_equal_compute, hits": _DISCRETE,
@@ -77,7 +77,7 @@ UNKNOWN = "no reason known"
 
 
 def of_interval(row: Mapping[str, Any]) -> str:
-    """ "93–97 %", or "below" or "above" with the reason."""
+    """It is "93–97 %", or "below" or "above" with the reason."""
     share = row["coverage"]
     if COVERED[0] <= share <= COVERED[1]:
         return "93–97 %"
@@ -86,9 +86,9 @@ def of_interval(row: Mapping[str, Any]) -> str:
 
 
 def of_test(row: Mapping[str, Any]) -> str:
-    """ "uniform", "valid, not uniform" or "too small too often", the latter two with the reason.
+    """It is "uniform", "valid, not uniform" or "too small too often", the latter two with the reason.
 
-    It is too small if some level is exceeded, by the one-sided Kolmogorov-Smirnov test or at .05 or .01.
+    p is too small if some level is exceeded, by the one-sided Kolmogorov-Smirnov test or at .05 or .01.
     """
     if min(row["valid"], row["at_05"]["chance"], row["at_01"]["chance"]) < DOUBTFUL:
         return f"too small too often: {UNKNOWN}"

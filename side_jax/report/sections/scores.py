@@ -41,7 +41,7 @@ def _blocks(page: Page) -> Iterator[Block]:
         )
     if page.repeated:
         note += " The photos that are compared one to one have no repeats, so that UMS counts different pictures."
-    yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals gamma intervals of the jackknife's variance.")
+    yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals gamma, of the jackknife's variance.")
 
 
 def _measured(measured: Json, descriptor: str) -> str:
