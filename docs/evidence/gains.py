@@ -22,7 +22,7 @@ def scenarios() -> list[Scenario]:
     """All of this module."""
     found = [_gain(share, share, "hubs", 1) for share in SHARES]
     found += [_gain(share, share, "hubs", 5) for share in SHARES]
-    found += [_gain(0.05, 0.05, "10 hubs and a tail", 1)]
+    found += [_gain(0.05, 0.05, "10 hubs and a tail", 1), _gain(0.01, 0.01, "hubs", 5, kept=0.0)]
     found += [_gain(0.05, 0.01, "hubs", 1), _gain(0.2, 0.05, "320 equal photos", 5)]
     found += [_ratio(profile, share, 1, 0.5) for profile in ("hubs", "320 equal photos") for share in SHARES]
     found += [_ratio("hubs", 0.02, 4, 0.5), _ratio("10 hubs and a tail", 0.05, 1, 0.5)]
@@ -30,23 +30,18 @@ def scenarios() -> list[Scenario]:
     return [*found, _chosen_scale(0.05), _chosen_scale(0.005), _chosen_at_equal_compute()]
 
 
-def _paired(rng: np.random.Generator, p: np.ndarray, before: np.ndarray, scales: int) -> tuple[np.ndarray, np.ndarray]:
-    """Winners [L, N] and those of the baseline: half of every row are another draw, the others alike."""
-    base = drawn(rng, before, HALF)
-    if p is before:  # image i and its baseline can be swapped
-        return np.stack([alike(rng, base, p, 0.5) for _ in range(scales)]), base
-    first = drawn(rng, p, HALF)
-    return np.stack([first, *(alike(rng, first, p, 0.5) for _ in range(scales - 1))]), base
-
-
-def _gain(share: float, share_before: float, profile: str, scales: int) -> Scenario:
+def _gain(share: float, share_before: float, profile: str, scales: int, kept: float = 0.5) -> Scenario:
+    """A share `kept` of each row is as in the baseline, or as at the first λ where these differ."""
     before = probabilities(profile, share_before)
     equal = share == share_before
     p = before if equal else probabilities(profile, share)
     truth = distinct_share(p, HALF) - distinct_share(before, HALF)
 
     def draw(rng: np.random.Generator) -> Outcome:
-        winners, base = _paired(rng, p, before, scales)
+        base = drawn(rng, before, HALF)
+        first = alike(rng, base, p, kept) if equal else drawn(rng, p, HALF)
+        others = [alike(rng, base if equal else first, p, kept) for _ in range(scales - 1)]
+        winners = np.stack([first, *others])
         unique, hits = unique_difference(winners, base), share_difference(winners >= 0, base >= 0)
         tests = {"unique_difference": unique.p, "share_difference": hits.p}
         return Outcome(
@@ -57,7 +52,7 @@ def _gain(share: float, share_before: float, profile: str, scales: int) -> Scena
             tests if equal else {},
         )
 
-    setting = f"{share:.1%} against {share_before:.1%} of {HALF} images, {scales} λ, {profile}"
+    setting = f"{share:.1%} against {share_before:.1%} of {HALF} images, {scales} λ, {profile}, {kept:.0%} alike"
     return Scenario(setting, draw, _SLOW)
 
 

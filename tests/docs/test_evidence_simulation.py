@@ -69,7 +69,7 @@ def test_truth_of_kid_is_the_mean_of_estimates():
     ("module", "setting"),
     [
         (shares, "5.0% of 480 images, hubs"),
-        (gains, "0.5% against 0.5% of 240 images, 5 λ, hubs"),
+        (gains, "0.5% against 0.5% of 240 images, 5 λ, hubs, 50% alike"),
         (gains, "1 × 5.0% of 240 images, hubs, ratio"),
         (rankings, "AUROC 0.9, 100 + 100 images"),
         (distances, "16 images of another distribution, 64 photos"),
