@@ -53,7 +53,7 @@ def _gain(share: float, share_before: float, profile: str, scales: int, kept: fl
         )
 
     setting = f"{share:.1%} against {share_before:.1%} of {HALF} images, {scales} λ, {profile}, {kept:.0%} alike"
-    return Scenario(setting, draw, _SLOW)
+    return Scenario(setting, draw, _SLOW if scales == 1 else _SLOW // 2)
 
 
 def _ratios(winners: np.ndarray, base: np.ndarray, hits_ratio: float, photos_ratio: float) -> Outcome:

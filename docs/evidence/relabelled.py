@@ -10,7 +10,7 @@ _SIDE = 150  # training photos, and held-out photos
 _IMAGES = 240
 _BANDS = (("mid", 0.5, 0.6), ("high", 0.6, 1.0))
 _PERMUTATIONS = 999
-_REPETITIONS = 500
+_REPETITIONS = 300
 
 
 def scenarios() -> list[Scenario]:

@@ -45,6 +45,7 @@ class ReportStage(Stage):
     name = "report"
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
+    version = 2
     alone = True
     remade = True
 
