@@ -6,8 +6,8 @@ from scipy import stats
 from docs.evidence.cells import Interval, Outcome, Scenario
 from side_jax.evidence import detectors, ranking
 
-_REPETITIONS = 2_000
-_SLOW = 200  # with 2,000 resamples in each
+_REPETITIONS = 1_000
+_SLOW = 100  # with 2,000 resamples in each
 
 
 def scenarios() -> list[Scenario]:
@@ -128,7 +128,7 @@ def _rate(value: float, each: int, fpr: float) -> Scenario:
             }
         )
 
-    return Scenario(f"TPR at {fpr:.1%} FPR, AUROC {value}, {each} + {each} images", draw, _SLOW * 100 // each)
+    return Scenario(f"TPR at {fpr:.1%} FPR, AUROC {value}, {each} + {each} images", draw, _SLOW)
 
 
 def _chosen(value: float) -> Scenario:
@@ -144,4 +144,4 @@ def _chosen(value: float) -> Scenario:
             {"detectors.compare": row["p"]} if value == 0.5 else {},
         )
 
-    return Scenario(f"AUROC {value}, 400 images, the best of 5 choices", draw, _REPETITIONS // 2)
+    return Scenario(f"AUROC {value}, 400 images, the best of 5 choices", draw, _REPETITIONS)
