@@ -53,6 +53,9 @@ BELOW: Mapping[str, str] = {
     ),
     "mean_share": "a normal interval: the few hits are skewed, and few of them have a small variance too",
     "mean": "a normal interval by Student's t: the mean of so few and skewed losses is skewed too",
+    "tpr_at_fpr, audits of this size": (
+        "the threshold is the highest negative or the next: a bootstrap has no higher one than those that were drawn"
+    ),
     "tpr_at_fpr, endlessly many images": (
         "of n negatives a share f is at or below one: the threshold, the highest or the next, is exceeded by"
         " (⌊nf⌋ + 1) / (n + 1) of all negatives on average, more than f, and the TPR is that of this FPR"
@@ -69,6 +72,7 @@ TESTS: Mapping[str, str] = {
     "compare_with_random, UMS": _DISCRETE,
     "compare_at_equal_compute, hits": _DISCRETE,
     "kid difference": _KID,
+    "chance": "a discrete exact test: ten images of each kind have few sums of ranks",
     "auroc_difference": "few ranks can differ, and DeLong's variance is too large",
     "share_excess, mid": f"exact by relabelling; {_TIES}",
     "share_excess, high": f"exact by relabelling; {_TIES}",
@@ -86,12 +90,14 @@ def of_interval(row: Mapping[str, Any]) -> str:
 
 
 def of_test(row: Mapping[str, Any]) -> str:
-    """It is "uniform", "valid, not uniform" or "too small too often", the latter two with the reason.
+    """It is "uniform", or "valid, not uniform" or "valid at .05 and .01 only" with the reason, or "too small too often".
 
-    p is too small if some level is exceeded, by the one-sided Kolmogorov-Smirnov test or at .05 or .01.
+    The last is of .05 and .01; the one before is of other levels, by the one-sided Kolmogorov-Smirnov test.
     """
-    if min(row["valid"], row["at_05"]["chance"], row["at_01"]["chance"]) < DOUBTFUL:
+    if min(row["at_05"]["chance"], row["at_01"]["chance"]) < DOUBTFUL:
         return f"too small too often: {UNKNOWN}"
+    if row["valid"] < DOUBTFUL:
+        return f"valid at .05 and .01 only: {TESTS.get(row['name'], UNKNOWN)}"
     if row["uniform"] >= DOUBTFUL:
         return "uniform"
     return f"valid, not uniform: {TESTS.get(row['name'], UNKNOWN)}"
