@@ -90,7 +90,7 @@ def of_interval(row: Mapping[str, Any]) -> str:
 
 
 def of_test(row: Mapping[str, Any]) -> str:
-    """It is "uniform", "valid, not uniform", "valid at .05 and .01 only" (both with the reason) or "too small too often".
+    """It is "uniform", "valid, not uniform", "valid at .05 and .01 only" or "too small too often", with the reason.
 
     The last is of .05 and .01; the one before is of other levels, by the one-sided Kolmogorov-Smirnov test.
     """
