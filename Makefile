@@ -53,6 +53,7 @@ docs: .venv/installed-dev
 	$(BIN)/python -m docs.inputs
 	$(BIN)/python -m docs.theory
 	$(BIN)/python -m docs.guidance
+	$(BIN)/python -m docs.evidence.simulation
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity

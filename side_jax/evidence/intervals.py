@@ -1,5 +1,6 @@
 """95 % confidence intervals and paired tests. Generated images are independent draws; λ's are paired by image index."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -73,8 +74,9 @@ def share_of(count: int, n: int) -> Estimate:
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """The mean of float [N], N ≥ 2, with its normal interval."""
-    spread = Z * float(values.std(ddof=1)) / np.sqrt(len(values))
+    """The mean of float [N], N ≥ 2, with Student's interval."""
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1))
+    spread = quantile * float(values.std(ddof=1)) / np.sqrt(len(values))
     centre = float(values.mean())
     return Estimate(centre, centre - spread, centre + spread)
 
@@ -86,12 +88,12 @@ def lone_finds(finds: Finds) -> np.ndarray:
 
 
 def unique_share(finds: Finds) -> Estimate:
-    """Distinct photos with a match, over N, with a jackknife interval.
+    """Distinct photos with a match, over N, with a gamma interval of the jackknife's variance.
 
     Deleting image i loses exactly its lone finds, so the jackknife needs no recomputation. Its variance is too large on
     average (Efron and Stein 1981), but neglects that a photo matched c ≥ 2 times might have been missed. A Poisson
-    count of mean c is 0 with probability e^−c, and the variance of that is added. Without any match the upper end is
-    Clopper–Pearson's for a share of zero.
+    count of mean c is 0 with probability e^−c, and the variance of that is added. The interval is skewed as that of a
+    small count is, and knows that photos without a match are not seen: see `_count_interval`.
     """
     return mean_unique_share([finds])
 
@@ -102,13 +104,14 @@ def mean_unique_share(sweep: Sequence[Finds]) -> Estimate:
     Deleting image i deletes it at every λ. What repeated finds add counts as fully correlated over λ, an upper bound.
     """
     n = sweep[0].num_images
-    value = float(np.mean([finds.distinct() for finds in sweep])) / n
-    if value == 0:
+    count = float(np.mean([finds.distinct() for finds in sweep]))
+    if count == 0:
         return Estimate(0.0, 0.0, _highest_of_none(n))
     lost = np.mean([lone_finds(finds) for finds in sweep], axis=0)
     repeats = float(np.mean([_repeat_variance(finds) for finds in sweep]))
-    spread = Z * np.sqrt(_jackknife_variance(lost) + repeats) / n
-    return Estimate(value, max(0.0, value - spread), value + spread)
+    most = max(int(np.bincount(finds.images).max(initial=0)) for finds in sweep)
+    low, high = _count_interval(count, _jackknife_variance(lost) + repeats, most)
+    return Estimate(count / n, low / n, high / n)
 
 
 def mean_share(hits: np.ndarray) -> Estimate:
@@ -133,40 +136,55 @@ def unique_difference(winners: np.ndarray, baseline: np.ndarray) -> Difference:
     If guidance makes no difference, image i and its baseline can be swapped. p is the share of 1,999 random swappings
     (and the actual outcome) with at least this difference; it holds for few finds too, where an interval is rough.
     An image is swapped at every λ or at none: its outcomes at neighbouring λ are much alike, and count once.
+    Where they differ, an average over λ varies less than its baseline and the two cannot be swapped: then p is at least
+    that of the interval. In simulation swapping alone gave p ≤ .01 in up to 9 % of samples without a difference.
+
+    The interval counts one photo more of each sample alone, as Bonett and Price (2012) do for shares.
 
     Args:
       winners: each image's best match in the band, or −1: int [N], or [L, N] for L λ.
       baseline: the same for the baseline: int [N].
     """
-    sweep, before = [Finds.of(row) for row in np.atleast_2d(winners)], Finds.of(baseline)
+    rows = _different(winners)
+    sweep, before = [Finds.of(row) for row in rows], Finds.of(baseline)
     n = len(baseline)
     lost = np.mean([lone_finds(finds) for finds in sweep], axis=0) - lone_finds(before)
-    variance = _jackknife_variance(lost) + _repeat_variance(before)
+    variance = 2 + _jackknife_variance(lost) + _repeat_variance(before)
     variance += float(np.mean([_repeat_variance(finds) for finds in sweep]))
     spread = max(Z * float(np.sqrt(variance)) / n, _highest_of_none(n))
-    value = float(np.mean([finds.distinct() for finds in sweep]) - before.distinct())
-    return Difference(Estimate(value / n, value / n - spread, value / n + spread), _swapping_test(sweep, before))
+    value = float(np.mean([finds.distinct() for finds in sweep]) - before.distinct()) / n
+    p = _swapping_test(sweep, before)
+    if len(sweep) > 1:
+        p = max(p, normal_test(value, spread / Z))
+    return Difference(Estimate(value, value - spread, value + spread), p)
 
 
 def share_difference(hits: np.ndarray, baseline: np.ndarray) -> Difference:
     """A share of hits, averaged over λ, minus that of a baseline, image i paired with image i.
 
-    For one λ the test is McNemar's exact test; for several λ it is that of `unique_difference`.
+    For one λ the test is McNemar's exact test; for several λ it is that of `unique_difference`. The interval is that of
+    Bonett and Price (2012): the mean of the differences, with one more of +1 and one more of −1.
 
     Args:
       hits: bool [N], or [L, N] for L λ.
       baseline: bool [N].
     """
-    hits = np.atleast_2d(hits)
-    estimate = mean(hits.mean(0) - baseline)
-    if estimate.low == estimate.high:  # no pair differs
-        spread = _highest_of_none(len(baseline))
-        estimate = Estimate(estimate.value, estimate.low - spread, estimate.high + spread)
-    if len(hits) == 1:
-        return Difference(estimate, sign_test(int((hits[0] & ~baseline).sum()), int((~hits[0] & baseline).sum())))
+    rows = _different(hits)
+    differences = rows.mean(0) - baseline
+    adjusted = mean(np.append(differences, [1.0, -1.0]))
+    estimate = Estimate(float(differences.mean()), max(-1.0, adjusted.low), min(1.0, adjusted.high))
+    if len(rows) == 1:
+        return Difference(estimate, sign_test(int((rows[0] & ~baseline).sum()), int((~rows[0] & baseline).sum())))
     own = np.arange(len(baseline))  # as if each hit matched a photo of its own: distinct photos are then hits
-    sweep = [Finds.of(np.where(row, own, -1)) for row in hits]
-    return Difference(estimate, _swapping_test(sweep, Finds.of(np.where(baseline, own, -1))))
+    sweep = [Finds.of(np.where(row, own, -1)) for row in rows]
+    p = _swapping_test(sweep, Finds.of(np.where(baseline, own, -1)))
+    return Difference(estimate, max(p, normal_test(adjusted.value, (adjusted.high - adjusted.low) / 2 / Z)))
+
+
+def _different(rows: np.ndarray) -> np.ndarray:
+    """[N] or [L, N] -> [L, N]; one row if all λ have the same."""
+    rows = np.atleast_2d(rows)
+    return rows[:1] if (rows == rows[0]).all() else rows
 
 
 def sign_test(gained: int, lost: int) -> float:
@@ -179,6 +197,20 @@ def normal_test(difference: float, error: float) -> float:
     return float(2 * stats.norm.sf(abs(difference) / error)) if error else float(difference == 0)
 
 
+def _count_interval(count: float, variance: float, most: int) -> tuple[float, float]:
+    """The gamma interval of a count of rare things that come up to `most` at once (Fay and Feuer 1997).
+
+    The lower end is a quantile of the gamma distribution of this mean and variance. The upper end is that of one draw
+    more: of mean `count` + `most` and variance `variance` + `most`². If each comes alone and counts once, this is the
+    exact interval of a Poisson count. A normal interval would be too low: a small count has a small variance too.
+    """
+    tail = (1 - LEVEL) / 2
+    low = float(stats.gamma.ppf(tail, count**2 / variance, scale=variance / count)) if variance else count
+    mean_above, variance_above = count + most, variance + most**2
+    shape = mean_above**2 / variance_above
+    return low, float(stats.gamma.ppf(1 - tail, shape, scale=variance_above / mean_above))
+
+
 def _highest_of_none(size: int) -> float:
     """The upper end of Clopper–Pearson's interval for no hit among `size` images."""
     return proportion(np.zeros(size, bool)).high
@@ -187,14 +219,22 @@ def _highest_of_none(size: int) -> float:
 _SWAPPINGS = 1_999
 
 
+@functools.lru_cache(maxsize=1)  # one report asks for the same ones dozens of times
+def _swaps(size: int) -> np.ndarray:
+    """The images that each swapping swaps, as bits [N, W]."""
+    rng = np.random.default_rng((0, 3))
+    swaps = pack(lambda count: np.stack([rng.random(size) < 0.5 for _ in range(count)]), _SWAPPINGS, size)
+    swaps.setflags(write=False)
+    return swaps
+
+
 def _swapping_test(sweep: Sequence[Finds], baseline: Finds) -> float:
     """p of the number of distinct photos, averaged over λ, minus that of the baseline: see `unique_difference`.
 
     After a swapping a photo counts if one of the images that match it was not swapped out, or one of the other side was
     swapped in. Counts are summed over λ and not averaged, so that equal differences are equal integers.
     """
-    rng, size = np.random.default_rng((0, 3)), baseline.num_images
-    swaps = pack(lambda count: np.stack([rng.random(size) < 0.5 for _ in range(count)]), _SWAPPINGS, size)
+    swaps = _swaps(baseline.num_images)
     num_photos = max(len(finds.times()) for finds in (*sweep, baseline))
 
     def matched_by(bits: np.ndarray, finds: Finds) -> np.ndarray:

@@ -85,6 +85,22 @@ def test_nothing_found_twice_over_is_an_open_difference():
     assert p == 1
 
 
+def test_lone_finds_have_the_exact_interval_of_a_poisson_count():
+    """Garwood's for 5: 1.623 to 11.668."""
+    winners = np.full(100_000, -1)
+    winners[:5] = np.arange(5)
+    estimate = intervals.unique_share(Finds.of(winners))
+    np.testing.assert_allclose(np.array(estimate) * 100_000, [5, 1.623, 11.668], rtol=1e-3)
+
+
+def test_interval_allows_for_photos_that_are_rare():
+    """Ten photos are matched again and again, others by 5 of 100 images: the upper end is seldom too low."""
+    p = np.append(np.full(10, 0.019), np.full(310, 0.01 / 310))
+    expected, rng = np.sum(1 - (1 - p) ** 480), np.random.default_rng(8)
+    highs = [intervals.unique_share(Finds.of(draw_winners(rng, p, 480))).high for _ in range(400)]
+    assert np.mean(np.array(highs) * 480 < expected) <= 0.03
+
+
 def test_no_finds_still_have_an_upper_end():
     estimate = intervals.unique_share(Finds.of(np.full(50, -1)))
     assert estimate.value == estimate.low == 0
@@ -186,7 +202,35 @@ def test_swapping_as_sets_of_bits_is_swapping_one_by_one(scales):
     winners, baseline = rng.integers(-30, 12, (scales, 70)), rng.integers(-30, 20, 70)
     winners, baseline = np.maximum(winners, -1), np.maximum(baseline, -1)
     distinct = lambda rows: np.mean([len(np.unique(row[row >= 0])) for row in rows])
-    assert intervals.unique_difference(winners, baseline)[1] == swapped_by_loop(winners, baseline, distinct)
-    if scales > 1:  # one λ has McNemar's test
-        hits = winners >= 0, baseline >= 0
-        assert intervals.share_difference(*hits)[1] == swapped_by_loop(*hits, lambda rows: rows.mean())
+    sweep, before = [Finds.of(row) for row in winners], Finds.of(baseline)
+    assert intervals._swapping_test(sweep, before) == swapped_by_loop(winners, baseline, distinct)
+    own = np.arange(70)
+    of_hits = [Finds.of(np.where(row >= 0, own, -1)) for row in (*winners, baseline)]
+    hits = winners >= 0, baseline >= 0
+    assert intervals._swapping_test(of_hits[:-1], of_hits[-1]) == swapped_by_loop(*hits, lambda rows: rows.mean())
+
+
+def test_p_over_several_scales_is_at_least_that_of_swapping_and_that_of_the_interval():
+    rng = np.random.default_rng(6)
+    winners, baseline = np.maximum(rng.integers(-30, 12, (3, 70)), -1), np.maximum(rng.integers(-30, 20, 70), -1)
+    swapped = intervals._swapping_test([Finds.of(row) for row in winners], Finds.of(baseline))
+    estimate, p = intervals.unique_difference(winners, baseline)
+    assert p >= swapped
+    assert p >= intervals.normal_test(estimate.value, (estimate.high - estimate.value) / intervals.Z) - 1e-12
+    alike = np.repeat(winners[:1], 3, 0)
+    assert intervals.unique_difference(alike, baseline)[1] == swapped_by_loop(
+        winners[:1], baseline, lambda rows: np.mean([len(np.unique(row[row >= 0])) for row in rows])
+    )
+
+
+def test_a_few_hits_at_independent_scales_are_no_gain():
+    """Random has 2.4 hits on average, as each of five λ. By swapping alone p was ≤ .01 in a tenth of the samples."""
+    p, n, rng = np.full(50, 0.01 / 50), 240, np.random.default_rng(7)
+    small, covered = np.zeros(2), 0
+    for _ in range(60):
+        rows = np.array([draw_winners(rng, p, n) for _ in range(6)])
+        shares = intervals.share_difference(rows[1:] >= 0, rows[0] >= 0)
+        small += [shares.p <= 0.01, intervals.unique_difference(rows[1:], rows[0]).p <= 0.01]
+        covered += shares.estimate.low <= 0 <= shares.estimate.high
+    assert (small <= 1).all()
+    assert covered >= 57

@@ -58,6 +58,7 @@ class ReportStage(Stage):
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
     of_model = False
+    version = 2
     alone = True
     remade = True
 

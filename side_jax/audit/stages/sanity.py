@@ -49,6 +49,7 @@ class SanityStage(Stage):
     name = "sanity"
     folder = "sanity"
     needs = ("target",)  # synthetic images are read if they are there, and the same ones made if not
+    version = 2
     alone = True
 
     def spec(self, audit: Audit) -> Json:

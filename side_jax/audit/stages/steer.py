@@ -78,6 +78,7 @@ class SteerStage(Stage):
     name = "steer"
     folder = "steer"
     needs = ("target", "extract")
+    version = 2
     alone = True
 
     def needed(self, options: "AuditOptions") -> bool:

@@ -51,7 +51,7 @@ def _blocks(page: Page) -> Iterator[Block]:
         )
     if page.repeated:
         note += " The photos that are compared one to one have no repeats, so that UMS counts different pictures."
-    yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals the jackknife's.")
+    yield Note(f"{note} AMS intervals are Clopper–Pearson's, UMS intervals gamma, of the jackknife's variance.")
 
 
 def _measured(measured: Json, descriptor: str) -> str:
