@@ -60,7 +60,7 @@ def _same(row: Json) -> str:
 def _verdict(metrics: Json) -> list[str]:
     """Images that are photos pixel for pixel, and the difference of each set from the first."""
     sentences = []
-    for row in metrics["samples"] or ():
+    for row in metrics.get("samples") or ():
         for kind, what in (("train", "training"), ("heldout", "held-out")):
             if count := row["identical"][kind]:
                 photos = f"is a {what} photo" if count == 1 else f"are {what} photos"
@@ -82,6 +82,6 @@ SECTION = Section(
     "samples",
     "Generated images",
     _blocks,
-    needed=lambda page: page.metrics["samples"] is not None,
+    needed=lambda page: bool(page.metrics.get("samples")),
     verdict=_verdict,
 )

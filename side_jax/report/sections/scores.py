@@ -31,7 +31,7 @@ _SCROLLS = 20  # λ above which a table scrolls
 
 def _blocks(page: Page) -> Iterator[Block]:
     metrics = page.metrics
-    of = "the generated images" if metrics["samples"] else method_name(metrics["method"])
+    of = "the generated images" if metrics.get("samples") else method_name(metrics["method"])
     yield Figure(scale_curves(metrics), f"AMS and UMS of {of}", page.paired)
     if len(metrics["scales"]) > _SCROLLS:
         yield Note(f"The tables have a row for each of {len(metrics['scales'])} λ, and scroll.")
