@@ -42,9 +42,9 @@ def _samples(page: Page) -> list[tuple[str, str]]:
             f"Generated: {one['name']}",
             f"{one['num_images']} images of {one['path']}{_resized(one['traits'])}",
         )
-        for one in metrics.get("samples")
+        for one in metrics["samples"]
     ]
-    skipped = [*metrics["skipped"], *(file for one in metrics.get("samples") for file in one["skipped"])]
+    skipped = [*metrics["skipped"], *(file for one in metrics["samples"] for file in one["skipped"])]
     return [
         ("Target", "none was given: generated images alone"),
         ("Left out, as there is no model", ", ".join(page.facts["provenance"]["left_out"])),
