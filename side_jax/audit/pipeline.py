@@ -17,7 +17,7 @@ from side_jax.audit.dataset import keep, load_split
 from side_jax.audit.lock import workdir_lock
 from side_jax.audit.options import AuditOptions, Config
 from side_jax.audit.provenance import left_out, provenance, software
-from side_jax.audit.samples import load_samples
+from side_jax.audit.samples import counted, load_samples
 from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.stages import STAGES
 from side_jax.runtime import files, preemption
@@ -45,7 +45,8 @@ def prepare(config: Config, workdir: epath.PathLike) -> Audit:
     files.check_workdir(root)
     _check_apart(options, root)
     split = load_split(options.dataset, root)
-    audit = Audit(options, root, split, samples=load_samples(options, split))
+    samples = load_samples(options, split)
+    audit = Audit(counted(options, samples), root, split, samples=samples)
     check(audit)
     return audit
 
@@ -250,7 +251,10 @@ def _agreed(audit: Audit, wanted: tuple[str, ...] | None) -> list[Step]:
     planned = plan(audit, wanted)
     found = [(step.name, step.spec, step.complete) for step in planned]
     try:
-        agree("config, data or workdir", files.fingerprint([audit.options, str(audit.workdir), found]))
+        agree(
+            "config, data or workdir",
+            files.fingerprint([audit.options, audit.sample_facts(), str(audit.workdir), found]),
+        )
     except ValueError as error:
         raise Refused(str(error)) from error
     return planned

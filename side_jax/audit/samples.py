@@ -111,6 +111,14 @@ def as_sweep(options: "AuditOptions") -> "AuditOptions":
     return dataclasses.replace(options, extract=extract, classifier=guide)
 
 
+def counted(options: "AuditOptions", samples: Samples) -> "AuditOptions":
+    """The options with the size of the largest set as the number of images; as they are with a model."""
+    if not samples:
+        return options
+    extract = dataclasses.replace(options.extract, num_images=max(map(len, samples.values())))
+    return dataclasses.replace(options, extract=extract)
+
+
 def load_samples(options: "AuditOptions", split: Split) -> Samples:
     """The sets of images by λ, prepared as the photos; empty with a model.
 

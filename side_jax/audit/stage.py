@@ -94,11 +94,6 @@ class Audit:
         path = self.workdir / "extract" / BANDS
         return read_json(path) if path.exists() else None
 
-    def with_num_images(self, num_images: int) -> "Audit":
-        """The audit with another N_G."""
-        extract = dataclasses.replace(self.options.extract, num_images=num_images)
-        return dataclasses.replace(self, options=dataclasses.replace(self.options, extract=extract))
-
     def sample_facts(self) -> Json:
         """What samples.json says of each set of given images; empty with a model. For `--status`, what it says now."""
         path = self.workdir / "extract" / SAMPLES

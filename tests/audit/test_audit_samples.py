@@ -192,7 +192,7 @@ def test_named_sets_are_rows_of_one_table_paired_where_their_ids_pair(photos, se
     assert lost["difference"]["value"] == pytest.approx(-1 / 3)
     assert lost["p"] == pytest.approx(2 * 0.5**10)  # McNemar: 10 images lost, none gained
     said = verdicts(found)
-    assert sum(sentence.startswith(("A, 100", "B, 66.7", "C, 50")) for sentence in said) == 3
+    assert sum(sentence.startswith(("A: 100", "B: 66.7", "C: 50")) for sentence in said) == 3
     assert any("the model that made them gives back training data" in sentence for sentence in said)
     assert any(sentence.startswith("1 of the 20 images of C is a training photo, pixel for") for sentence in said)
     assert any(sentence.startswith("B against A, by image: AMS (high) differs by -33.3") for sentence in said)

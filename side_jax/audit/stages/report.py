@@ -204,10 +204,8 @@ def _shown(audit: Audit, scale: float, table: pa.Table, photos: _References) -> 
 
 
 def _against_random(method: Audit, sweep: dict[float, Row], random: Row | None) -> dict[str, Json] | None:
-    if method.samples:
-        if method.options.samples.named or not same_images(method):
-            return None
-        method = method.with_num_images(next(iter(map(len, method.samples.values()))))
+    if method.samples and (method.options.samples.named or not same_images(method)):
+        return None
     guided = {scale: row.train for scale, row in sweep.items() if scale > 0}
     return against_random(method, guided, random.more if random else None)
 

@@ -17,7 +17,7 @@ def _blocks(page: Page) -> Iterator[Table]:
         f"{extract['num_images']} images per λ, DDIM with {extract['num_steps']} steps, η = {extract['eta']},"
         f" seed {options['seed']}; x̂₀ clipped: {options['sampler']['clip'].replace('_', ' ')}"
     )
-    if metrics["samples"]:
+    if metrics.get("samples"):
         yield Table([], _samples(page))
         return
     rows = [

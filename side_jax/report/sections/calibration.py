@@ -69,9 +69,9 @@ def _copying(row: Json, verdict: Json, band: str, low: float, reason: str | None
     train = row["train"]["bands"][band]
     by_picture = train.get("ums_pictures", train["ums"])
     pictures = f", {interval(by_picture)} % different pictures" if by_picture["value"] < train["ums"]["value"] else ""
-    what = row.get("name", "Unguided (λ = 0)")
+    what = f"{row['name']}:" if "name" in row else "Unguided (λ = 0),"
     text = (
-        f"{what}, {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
+        f"{what} {interval(train['ams'])} % of {row['train']['num_images']} images score {low:g} or more"
         f" with a training photo (AMS, {band}); they are {interval(train['ums'])} % different training photos"
         f" (UMS){pictures}."
     )

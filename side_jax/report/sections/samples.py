@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 
-from side_jax.report.blocks import Block, Note, Table, Text
+import numpy as np
+
+from side_jax.evidence.scores import Band
+from side_jax.report.blocks import Block, Figure, Note, Table, Text
+from side_jax.report.figures import HELDOUT, TRAIN, new_axes, svg
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import band_range, interval, p_value, percent, untested
+from side_jax.report.wording import band_range, interval, p_value, percent, scale_title, untested
 from side_jax.runtime.files import Json
 
 
@@ -21,10 +25,30 @@ def _blocks(page: Page) -> Iterator[Block]:
     caption = f"Each set, {band_range(page.metrics['bands'][-1])}, in % with 95 % intervals"
     yield Table(headings, cells, caption, page.paired)
     if several:
+        yield Figure(set_intervals(page.metrics["scales"], page.metrics["bands"]), "AMS of each set", page.paired)
         yield Note(
             "By image: the two sets have images of the same names, and image is compared with image (McNemar's test)."
             " As a whole: they have not, and share is compared with share (Fisher's test; Newcombe's interval)."
         )
+
+
+def set_intervals(rows: list[Json], bands: list[Band]) -> str:
+    """AMS of every set in every band, against training and against held-out photos, with 95 % intervals."""
+    references = {"paired": TRAIN, "heldout": HELDOUT} if "heldout" in rows[0] else {"train": TRAIN}
+    figure, axes = new_axes(len(bands), columns=3, height=1.2 + 0.4 * len(rows))
+    for axis, band in zip(axes, bands, strict=True):
+        for shift, (reference, color) in enumerate(references.items()):
+            found = [row[reference]["bands"][band[0]]["ams"] for row in rows]
+            value, low, high = (100 * np.array([one[name] for one in found]) for name in ("value", "low", "high"))
+            places = np.arange(len(rows)) + 0.2 * shift
+            axis.errorbar(
+                value, places, xerr=[value - low, high - value], fmt="o", color=color, markersize=4, capsize=3
+            )
+        axis.set(title=band_range(band), xlabel="% of images", yticks=range(len(rows)))
+        axis.set_yticklabels([scale_title(row) for row in rows])
+        axis.invert_yaxis()
+        axis.set_xlim(left=0)
+    return svg(figure)
 
 
 def _scores(page: Page, row: Json, scores: Json) -> list[str]:
@@ -60,7 +84,7 @@ def _same(row: Json) -> str:
 def _verdict(metrics: Json) -> list[str]:
     """Images that are photos pixel for pixel, and the difference of each set from the first."""
     sentences = []
-    for row in metrics["samples"] or ():
+    for row in metrics.get("samples") or ():
         for kind, what in (("train", "training"), ("heldout", "held-out")):
             if count := row["identical"][kind]:
                 photos = f"is a {what} photo" if count == 1 else f"are {what} photos"
@@ -82,6 +106,6 @@ SECTION = Section(
     "samples",
     "Generated images",
     _blocks,
-    needed=lambda page: page.metrics["samples"] is not None,
+    needed=lambda page: bool(page.metrics.get("samples")),
     verdict=_verdict,
 )

@@ -31,8 +31,9 @@ _SCROLLS = 20  # λ above which a table scrolls
 
 def _blocks(page: Page) -> Iterator[Block]:
     metrics = page.metrics
-    of = "the generated images" if metrics["samples"] else method_name(metrics["method"])
-    yield Figure(scale_curves(metrics), f"AMS and UMS of {of}", page.paired)
+    of = "the generated images" if metrics.get("samples") else method_name(metrics["method"])
+    if scale_heading(metrics["scales"]) == "λ":  # between sets with names there is no curve
+        yield Figure(scale_curves(metrics), f"AMS and UMS of {of}", page.paired)
     if len(metrics["scales"]) > _SCROLLS:
         yield Note(f"The tables have a row for each of {len(metrics['scales'])} λ, and scroll.")
     if metrics["measured_bands"]:
@@ -129,11 +130,8 @@ def scale_curves(metrics: Json) -> str:
         for reference, color, name in references:
             for score, style in (("ams", "-"), ("ums", ":")):
                 estimates = [row[reference]["bands"][band[0]][score] for row in rows]
-                line = "none" if "name" in rows[0] else style  # between two sets there is nothing
-                _curve(axis, scales, estimates, color, line, f"{score.upper()}, {name}")
-        axis.set(title=band_range(band), xlabel=scale_heading(rows), ylabel="% of images")
-        if "name" in rows[0]:
-            axis.set_xticks(scales, [scale_name(row) for row in rows])
+                _curve(axis, scales, estimates, color, style, f"{score.upper()}, {name}")
+        axis.set(title=band_range(band), xlabel="λ", ylabel="% of images")
         axis.set_ylim(bottom=0)
     figure.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=4)
     return svg(figure)
@@ -151,4 +149,4 @@ def _curve(
     axis.errorbar(scales, value, errors, color=color, linestyle=style, marker="o", markersize=4, capsize=3, label=name)
 
 
-SECTION = Section("scores", "Scores by λ, in % with 95 % intervals", _blocks)
+SECTION = Section("scores", "Scores, in % with 95 % intervals", _blocks)

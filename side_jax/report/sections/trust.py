@@ -29,7 +29,7 @@ def _blocks(page: Page) -> Iterator[Note]:
         f" {synthetic} synthetic images and two trainings; {compute} One target, one seed: intervals describe other"
         " images of this model, not other trainings of it."
     )
-    if page.metrics["samples"]:
+    if page.metrics.get("samples"):
         cost = (
             "The images were given, and nothing here knows how they were made or chosen: intervals describe other"
             " images drawn as these were. Whether they are images of this kind at all was not checked."
