@@ -39,7 +39,8 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
     labels = relabellings(TRAIN, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
         train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE, pictures)
-        row = {"scale": scale, "train": summarize(train, BANDS)}
+        quality = QUALITY | {"change": WORSE if scale else None}
+        row = {"scale": scale, "train": summarize(train, BANDS), "quality": quality}
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
             row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
@@ -65,6 +66,12 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "methods": methods(by_scale, compared["high"] | {"equal_compute": None}),
             "sanity": None,
             "detect": None,
+            "quality": {
+                "against": "heldout",
+                "photos": SIZE,
+                "num_images": 40,
+                "yardstick": QUALITY | {"num_images": 20},
+            },
             "forecast": {
                 "band": "high",
                 "scales": [
@@ -81,6 +88,8 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
     )
 
 
+QUALITY = {"num_images": 40, "kid": {"value": 0.02, "low": 0.01, "high": 0.03}, "frechet": 12.5, "change": None}
+WORSE = {"difference": {"value": 0.01, "low": 0.004, "high": 0.016}, "p": 0.002}
 DISTILLED = {
     "guide": "time_dependent",
     "agreement": {"0": 1.0, "500": 0.5},
@@ -203,6 +212,18 @@ def test_page_forecasts_what_more_images_would_find_and_names_the_model():
     assert "10 of 20" in section and "0 of 20" in section
     assert "0.0 [0.0, 3.5]" in section  # 2 N, where nothing is found
     assert "negative binomial" in section and "from the first tenth, model" in section
+
+
+def test_page_has_the_quality_of_every_scale_beside_its_copies():
+    numbers = metrics(10)
+    text = " ".join(page(numbers).split())
+    section = text[text.index("Quality: how far images are from photos") :]
+    assert "1.00 [0.40, 1.60]" in section and "p = 0.002" in section and "20 training photos themselves" in section
+    assert "Significantly further from photos than λ = 0: λ = 5." in section
+    numbers["quality"] |= {"against": "train", "yardstick": None}
+    assert "training photos, as fewer than 3 are held out" in " ".join(page(numbers).split())
+    numbers["scales"] = [row | {"quality": None} for row in numbers["scales"]]
+    assert "Quality: how far" not in page(numbers | {"quality": None})
 
 
 def test_a_guide_that_saw_training_photos_says_so_and_asks_for_its_control():
