@@ -299,6 +299,8 @@ def get_config() -> ConfigDict:
             # none | matched (scores at or above the lowest band as the sweep begins) | all: the others are regenerated
             # when looked at
             "save_images": "none",
+            # per λ, the first: their descriptors are kept, and measured against photos (KID, Fréchet distance); 0: none
+            "quality_images": 256,
             # where real images lie: replicated on every device | sharded over all of them, which waits for all
             # processes at every batch | auto: sharded where they would take a quarter of a device's memory
             "references": "auto",
