@@ -19,7 +19,13 @@ def _blocks(page: Page) -> Iterator[Block]:
         foot = [[label, interval(real["kid"]), "", "", f"{real['frechet']:.1f}", ""]]
     against = {measured["against"]: measured["photos"]}
     set_of = measured["against"]
-    headings = ["λ", Text("KID × 100", set_of), "difference from λ = 0", "p", Text("Fréchet distance", set_of)]
+    headings: list[str | Text] = [
+        "λ",
+        Text("KID × 100", set_of),
+        "difference from λ = 0",
+        "p",
+        Text("Fréchet distance", set_of),
+    ]
     yield Table([*headings, Text(f"AMS, {band}", "train")], rows, "", against, foot=foot)
     yield Note(
         f"The first {measured['num_images']} images of each λ against {measured['photos']} {_KINDS[set_of]}, by the"
