@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from side_jax.evidence.quality import frechet_distance, kid, unit_scale
+from side_jax.evidence.quality import frechet_distance, kid, quality_by_scale, unit_scale
 
 
 def test_frechet_distance_of_sets_with_exact_moments_is_the_formulas():
@@ -108,6 +108,27 @@ def test_p_values_of_equal_sets_are_not_too_small():
 def test_unit_rows_become_features_whose_kernel_sees_the_cosine():
     rows = np.eye(4)[:2] * 1.0
     np.testing.assert_allclose(unit_scale(rows) @ unit_scale(rows).T / 4, np.eye(2))
+
+
+def unit_rows(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_quality_by_scale_is_kid_and_its_change_from_unguided_images_of_the_same_noise():
+    rng = np.random.default_rng(0)
+    photos, real, noise = (rng.normal(size=(count, 8)) + 1 for count in (60, 40, 40))
+    generated = {0.0: unit_rows(noise), 2.0: unit_rows(noise + 0.001), 8.0: unit_rows(noise - 2)}
+    rows, yardstick = quality_by_scale(generated, unit_rows(photos), unit_rows(real))
+    expected = kid(unit_scale(generated[8.0]), unit_scale(unit_rows(photos)))
+    assert rows[8.0]["kid"] == expected.estimate()._asdict()
+    assert rows[8.0]["frechet"] > rows[0.0]["frechet"] > 0
+    assert rows[0.0]["change"] is None
+    assert rows[8.0]["change"]["p"] < 0.001 and rows[8.0]["change"]["difference"]["low"] > 0
+    hardly = rows[2.0]["change"]["difference"]
+    assert hardly["high"] - hardly["low"] < 0.1 * (rows[2.0]["kid"]["high"] - rows[2.0]["kid"]["low"])  # paired
+    assert yardstick["num_images"] == 40 and yardstick["kid"]["low"] < 0 < yardstick["kid"]["high"]
+    alone, none = quality_by_scale({8.0: generated[8.0]}, unit_rows(photos), None)
+    assert alone[8.0]["change"] is None and none is None
 
 
 @pytest.mark.parametrize(

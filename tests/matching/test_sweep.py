@@ -12,7 +12,7 @@ from etils import epath
 
 import side_jax
 from side_jax.matching import sweep as sweep_module
-from side_jax.matching.parts import part_ranges, read_parts, scale_folder
+from side_jax.matching.parts import part_ranges, read_descriptors, read_parts, scale_folder
 from side_jax.runtime import preemption
 from side_jax.runtime.arrays import load_array
 from side_jax.runtime.progress import Progress
@@ -128,6 +128,22 @@ def test_what_is_missing_is_made_again_to_the_last_bit(finished, tmp_path):
     assert part_ranges(names).tolist() == [[0, 7], [8, 12], [13, 15], [16, 23]]
     for scale, table in tables(tmp_path).items():
         assert table.equals(tables(finished)[scale])
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_first_images_keep_their_descriptor_wherever_the_sweep_stopped(finished, tmp_path, mirror):
+    sweep = dataclasses.replace(make_sweep(tmp_path), descriptors=11)
+    sweep = dataclasses.replace(sweep, embed=dataclasses.replace(sweep.embed, mirror=mirror))
+    assert read_descriptors(sweep.folder(3.0), 3) is None
+    run_sweep(sweep, count=9, scales=(3.0,))  # ends within the first images
+    assert read_descriptors(sweep.folder(3.0), 9).shape == (9, 256)
+    assert read_descriptors(sweep.folder(3.0), 11) is None
+    run_sweep(sweep, scales=(3.0,))
+    made = np.concatenate([batch for _, batch in sweep.sampler(np.arange(11), 3.0)])
+    np.testing.assert_allclose(read_descriptors(sweep.folder(3.0), 11), sweep.embed(made), atol=ROUNDING)
+    assert read_descriptors(sweep.folder(3.0), 12) is None
+    if not mirror:
+        assert read_parts(sweep.folder(3.0)).equals(tables(finished)[3.0])  # the match table has no descriptors
 
 
 def test_only_images_with_a_list_are_kept_where_matched_is_asked_for(finished, tmp_path):

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from side_jax.evidence import verdicts as evidence
 from side_jax.evidence.against_random import compare_at_equal_compute, compare_with_random
 from side_jax.evidence.forecast_model import forecast
+from side_jax.evidence.intervals import Finds
 from side_jax.evidence.null import relabellings
 from side_jax.evidence.recipes import OWN, compare_recipes
 from side_jax.evidence.scores import InBand, Scores
@@ -34,6 +36,12 @@ POOL = np.arange(2 * SIZE)
 TRAIN, ONE_CLASS = POOL < SIZE, np.zeros_like(POOL)
 
 
+@functools.cache
+def forecast_of(count):
+    """Of 40 images the first `count` match distinct photos, as far as there are so many."""
+    return forecast(Finds.of(np.where(np.arange(40) < count, np.arange(40) % SIZE, -1)), SIZE, 0)
+
+
 def answers(row, train, unseen, labels, share=0.01):
     """metrics.json "verdicts" from the unguided images; nothing else was asked."""
     facts, detectable = null_facts(labels) if unseen else {}, None
@@ -57,7 +65,8 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
     labels = relabellings(TRAIN, classes, 0)
     for scale, count in ((0.0, copies), (5.0, copies if guided_copies is None else guided_copies)):
         train = by_scale[scale] = scores(np.where(np.arange(40) < count, 0.9, 0.2), np.arange(40) % SIZE, pictures)
-        row, unseen = {"scale": scale, "train": summarize(train, BANDS)}, None
+        quality, unseen = QUALITY | {"change": WORSE if scale else None}, None
+        row = {"scale": scale, "train": summarize(train, BANDS), "quality": quality}
         if heldout:
             unseen = scores(np.where(np.arange(40) % 2 == 0, 0.3, 0.1), np.arange(40) % SIZE)
             row |= {"paired": summarize(train, BANDS), "heldout": summarize(unseen, BANDS)}
@@ -90,10 +99,16 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "samples": None,
             "at_risk": NONE_AT_RISK,
             "verdicts": said,
+            "quality": {
+                "against": "heldout",
+                "photos": SIZE,
+                "num_images": 40,
+                "yardstick": QUALITY | {"num_images": 20},
+            },
             "forecast": {
                 "band": "high",
                 "scales": [
-                    {"scale": scale} | forecast(nearest.unique(BANDS[-1]), SIZE, 0)
+                    {"scale": scale} | forecast_of(int(nearest.hits(BANDS[-1]).sum()))
                     for scale, nearest in by_scale.items()
                 ],
             },
@@ -106,6 +121,8 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
     )
 
 
+QUALITY = {"num_images": 40, "kid": {"value": 0.02, "low": 0.01, "high": 0.03}, "frechet": 12.5, "change": None}
+WORSE = {"difference": {"value": 0.01, "low": 0.004, "high": 0.016}, "p": 0.002}
 DISTILLED = {
     "guide": "time_dependent",
     "agreement": {"0": 1.0, "500": 0.5},
@@ -228,6 +245,18 @@ def test_page_forecasts_what_more_images_would_find_and_names_the_model():
     assert "10 of 20" in section and "0 of 20" in section
     assert "0.0 [0.0, 3.5]" in section  # 2 N, where nothing is found
     assert "negative binomial" in section and "from the first tenth, model" in section
+
+
+def test_page_has_the_quality_of_every_scale_beside_its_copies():
+    numbers = metrics(10)
+    text = " ".join(page(numbers).split())
+    section = text[text.index("Quality: how far images are from photos") :]
+    assert "1.00 [0.40, 1.60]" in section and "p = 0.002" in section and "20 training photos themselves" in section
+    assert "Significantly further from photos than λ = 0: λ = 5." in section
+    numbers["quality"] |= {"against": "train", "yardstick": None}
+    assert "training photos, as fewer than 3 are held out" in " ".join(page(numbers).split())
+    numbers["scales"] = [row | {"quality": None} for row in numbers["scales"]]
+    assert "Quality: how far" not in page(numbers | {"quality": None})
 
 
 def test_a_guide_that_saw_training_photos_says_so_and_asks_for_its_control():

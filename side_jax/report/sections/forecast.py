@@ -85,7 +85,8 @@ def curves(rows: list[Json]) -> str:
             errors = np.maximum([value - low, high - value], 0)
             numbers = [one["num_images"] for one in model]
             axis.errorbar(numbers, value, errors, fmt="o", color=_MODEL, markersize=4, capsize=3, label="model")
-        axis.axhline(row["photos"], color="black", linewidth=0.6, linestyle=":")
+        if axis.get_ylim()[1] > row["photos"] / 3:  # else it would flatten the curve
+            axis.axhline(row["photos"], color="black", linewidth=0.6, linestyle=":")
         axis.set(
             title=f"λ = {row['scale']:g}, N = {row['num_images']:,}",
             xlabel="generated images",

@@ -23,6 +23,7 @@ def test_bytes_by_hand(setting):
     assert written["synthetic images"] == 16 * 16 * 16
     assert written["generated images"] == 2 * 12 * 16 * 16
     assert written["descriptors of real images"] == 2 * 100 * 256 * 4
+    assert written["descriptors of generated images"] == 2 * 12 * 256 * 4
     weights = 4 * tree_size({"params": setting.target.params})
     # Two checkpoints of weights, average and Adam's two moments, and the export.
     assert written["target"] == pytest.approx((2 * 4 + 1) * weights, abs=100)
