@@ -59,6 +59,11 @@ def _detect(workdir):
     return _floats(workdir / "detect" / "scores.parquet") | _floats(workdir / "detect" / "membership.parquet")
 
 
+def _recall(workdir):
+    parts = sorted(workdir.glob("recall/scale=*/part-*.parquet"))
+    return {"score": np.concatenate([pq.read_table(part)["score"].to_numpy() for part in parts])}
+
+
 def _steer(workdir):
     return _floats(workdir / "steer" / "matches.parquet") | load_file(workdir / "steer" / "vectors.safetensors")
 
@@ -80,6 +85,7 @@ _NUMBERS = {
     "label": lambda workdir: {"probs": np.load(workdir / "labels" / "labels.npz")["probs"]},
     "distill": lambda workdir: {"log_prob": jax.jit(side_jax.load_classifier(workdir).log_prob)(_X_T, _T)},
     "extract": _extract,
+    "recall": _recall,
     "detect": _detect,
     "steer": _steer,
     "report": _report,

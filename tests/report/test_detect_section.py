@@ -44,7 +44,7 @@ def test_page_shows_every_detector_with_its_interval_and_the_curves():
     summary, ranked = found()
     text = page(summary, ranked)
     assert "seen from inside the target" in text
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5
     for row in summary["generated"]["rows"]:
         assert f"{row['auroc']['value']:.3f} [{row['auroc']['low']:.3f}, {row['auroc']['high']:.3f}]" in text
     assert "AUROC of each draw of the noise alone: 0.700, 0.800." in text
@@ -74,5 +74,5 @@ def test_too_few_or_nothing_held_out_is_a_sentence_and_no_table():
     assert "Nothing can be said of the images at λ = 0: of the even-numbered, 3 positives and 117 negatives" in text
     assert "which no held-out photo calibrates" in text
     assert "Nothing can be said of the photos: no photos were held out." in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     assert "seen from inside the target" not in page(None, None)
