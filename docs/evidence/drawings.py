@@ -28,7 +28,7 @@ def _recall(recall: Mapping[str, Any], folder: Path) -> None:
         value, low, high = ends.T
         counts = [row["images"] for row in recall["by_images"]]
         shares.errorbar(counts, value, (value - low, high - value), color=colour, marker="o", capsize=3, label=label)
-    shares.set(xlabel="images per photo, λ = 4", ylabel="photos drawn out, %", xticks=counts, ylim=(0, 100))
+    shares.set(xlabel="images per photo, λ = 4", ylabel="photos drawn out, %", xticks=counts, ylim=(0, 104))
     shares.legend(frameon=False)
     for way, marker in (("recall", "o"), ("SIDE, exact", "s"), ("Random", "^")):
         rows = [row for row in recall["found"] if row["way"] == way]
@@ -39,7 +39,7 @@ def _recall(recall: Mapping[str, Any], folder: Path) -> None:
         found.plot([], [], marker=marker, color=GRAY, linestyle="", label=way)
     found.set(xlabel="images in all", ylabel="different photos")
     found.set_xlim(left=0)
-    found.set_ylim(bottom=0)
+    found.set_ylim(0, 1.04 * recall["found"][0]["photos"])
     found.legend(frameon=False)
     save(figure, folder / "evidence_recall.svg")
 
