@@ -54,6 +54,7 @@ docs: .venv/installed-dev
 	$(BIN)/python -m docs.theory
 	$(BIN)/python -m docs.guidance
 	$(BIN)/python -m docs.evidence.simulation
+	$(BIN)/python -m docs.evidence
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity
