@@ -73,3 +73,11 @@ def test_p_is_uniform_where_nothing_was_learnt_whatever_the_guide_paints():
     assert stats.kstest(ranked, "uniform").pvalue > 0.01
     assert (relabelled <= 0.05).mean() <= 0.1  # discrete: conservative
     assert relabelled.mean() > 0.4
+
+
+def test_equal_scores_say_nothing():
+    found = recall(asked({1.0: np.full((2, 2 * SIZE), 0.5, np.float32)}), BAND, 0)
+    measured = found["measured"]
+    assert found["chosen"] == {"scale": 1.0, "images": 1}
+    assert measured["auroc"]["value"] == 0.5 and measured["p"] == 1 and measured["excess"]["p"] == 1
+    assert [rate["value"] for rate in measured["tpr"]] == [0.0, 0.0]

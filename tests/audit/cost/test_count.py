@@ -48,7 +48,7 @@ def test_every_step_of_the_sampler_is_counted():
 
 
 def jobs(setting):
-    found = [job for job in audit_jobs(setting) if job.stage not in ("sanity", "detect", "steer")]
+    found = [job for job in audit_jobs(setting) if job.stage not in ("sanity", "recall", "detect", "steer")]
     return [(job.stage, job.what, job.images, job.calls) for job in found]
 
 
@@ -77,6 +77,18 @@ def test_sanity_samples_only_where_no_guide_needs_synthetic_images():
     assert counted() == photos
     assert counted(**UNGUIDED) == counted(**{"extract.scales": (0.0,)}) == [("unguided, 3 steps", 8, 3), *photos]
     assert counted(**{"dataset.name": "npz"}) == photos[:1]  # which holds pixels
+
+
+def test_recall_asks_for_as_many_held_out_photos_as_training_photos():
+    """24 of each, 3 images at 2 λ, guided by the exact posterior over all photos: 3 products with each a step."""
+    asked = setting(**{"recall.num_images": 3, "recall.scales": (1.0, 2.0)})
+    (job,) = [one for one in audit_jobs(asked) if one.stage == "recall"]
+    assert (job.what, job.images, job.calls) == ("guided to photos, 3 steps", 2 * 24 * 3 * 2, 3)
+    unguided = next(one for one in audit_jobs(asked) if one.what == "unguided, 3 steps")
+    guide = job.lower(8).count().flops - unguided.lower(8).count().flops
+    assert 4 * 2_000 * 256 < guide < 8 * 2_000 * 256  # a product with the set, and one back
+    assert not [one for one in audit_jobs(setting(**{"recall.num_photos": 0})) if one.stage == "recall"]
+    assert not [one for one in audit_jobs(setting(**{"dataset.heldout_fraction": 0.0})) if one.stage == "recall"]
 
 
 def test_steered_images_and_their_direction_are_counted():
