@@ -57,6 +57,8 @@ def auroc(
 def chance(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
     """Two-sided p of "positives and negatives score alike" (Mann–Whitney), whose statistic is AUROC."""
     _check(scores, positive)
+    if (scores == scores[0]).all():  # no variance, of which SciPy makes a NaN
+        return 1.0
     return float(stats.mannwhitneyu(scores[positive], scores[~positive]).pvalue)
 
 
