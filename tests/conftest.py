@@ -32,6 +32,7 @@ install_import_hook(
 from side_jax.data.images import ImageSet
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Tests of a file run in one process; those that read the smoke run all in one, so that it is made once."""
     for item in items:
