@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from side_jax.audit.at_risk import FILE, SweepFinds, at_risk, write_at_risk
+from side_jax.audit.at_risk import COLUMNS, FILE, RECALL, RECALL_COLUMNS, SweepFinds, at_risk, recall_rows, write_table
 from side_jax.audit.by_method import Row
 from side_jax.audit.stage import Audit
 from side_jax.audit.stages.recall import RecallStage, read_recall
@@ -12,10 +12,12 @@ from side_jax.runtime.files import Json
 
 
 def photo_by_photo(audit: Audit, finds: SweepFinds) -> Json:
-    """Recall, and the photos at risk; writes at_risk.csv."""
+    """Recall, and the photos at risk; writes at_risk.csv and recall.csv."""
     recalled = read_recall(audit) if RecallStage().complete(audit) else None
     rows, facts = at_risk(audit, finds, recalled)
-    write_at_risk(audit.workdir / FILE, rows)
+    write_table(audit.workdir / FILE, rows, COLUMNS)
+    if recalled:
+        write_table(audit.workdir / RECALL, recall_rows(audit, recalled), RECALL_COLUMNS)
     found = recall(recalled.asked, audit.bands()[-1], audit.options.dataset.split_seed) if recalled else None
     return {"recall": found, "at_risk": facts}
 

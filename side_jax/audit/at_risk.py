@@ -1,9 +1,12 @@
-"""at_risk.csv: training photos by how surely and how often they come out of the target, and what to do about each."""
+"""at_risk.csv: training photos by how surely and how often they come out of the target, and what to do about each.
+
+recall.csv: every photo that was asked for, training and held-out, with its success and its rank.
+"""
 
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +21,7 @@ from side_jax.evidence.metrics import in_band
 from side_jax.matching.pool import Pool
 from side_jax.runtime.files import Json, write_bytes
 
-FILE = "at_risk.csv"
+FILE, RECALL = "at_risk.csv", "recall.csv"
 _RATES = (0.01, 0.05, SURE)
 
 
@@ -177,10 +180,32 @@ def _advice(rate: float, copies: int) -> str:
     return "deduplicate" if copies > 1 else "remove"
 
 
-def write_at_risk(path: epath.Path, rows: list[Json]) -> None:
-    """Writes at_risk.csv, atomically; without rows its heading alone."""
+def recall_rows(audit: Audit, recalled: Recalled) -> list[Json]:
+    """The rows of recall.csv, in the order in which photos were asked for."""
+    asked, split, low = recalled.asked, audit.split, audit.bands()[-1][1]
+    scores = np.concatenate(list(asked.scores.values())).astype(np.float64)
+    ranks = np.concatenate(list(recalled.ranks.values()))
+    rows: list[Json] = []
+    for i, (photo, member) in enumerate(zip(recalled.photo, asked.member, strict=True)):
+        photos = split.train if member else split.heldout
+        rows.append(
+            {
+                "id": photos.ids[photo],
+                "trained_on": bool(member),
+                "class": _class_name(photos.label_names, int(photos.labels[photo])),
+                "best_score": round(float(scores[:, i].max()), 4),
+                "drawn": int(in_band(scores[:, i], low, 1.0).sum()),
+                "images": len(scores),
+                "rank": int(ranks[:, i].min()),
+            }
+        )
+    return rows
+
+
+def write_table(path: epath.Path, rows: list[Json], columns: Sequence[str]) -> None:
+    """Writes rows as CSV, atomically; without rows the heading alone."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(_COLUMNS), lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
     write_bytes(path, text.getvalue().encode())
@@ -193,7 +218,7 @@ def pictured(audit: Audit, rows: list[Json]) -> Iterator[np.ndarray]:
         yield audit.split.train.images[position[row["id"]]]
 
 
-_COLUMNS = (
+COLUMNS = (
     "id",
     "sha256",
     "class",
@@ -209,3 +234,4 @@ _COLUMNS = (
     "copies",
     "advice",
 )
+RECALL_COLUMNS = ("id", "trained_on", "class", "best_score", "drawn", "images", "rank")

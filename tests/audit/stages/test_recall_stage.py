@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -75,6 +76,11 @@ def test_the_report_has_recall_its_verdicts_and_at_risk_csv(finished_smoke):
     assert metrics["recall"]["measured"]["train"]["photos"] == 12
     assert set(metrics["verdicts"]) >= {"copies", "photos", "membership", "steering"}
     assert (finished_smoke / "at_risk.csv").read_text().startswith("id,sha256,class,false_discovery_rate,")
+    rows = list(csv.DictReader((finished_smoke / "recall.csv").read_text().splitlines()))
+    found = read_recall(pipeline.prepare(smoke.get_config(), finished_smoke))
+    assert [row["trained_on"] for row in rows] == ["True", "False"] * 24
+    assert float(rows[3]["best_score"]) == pytest.approx(found.asked.scores[2.0][0, 3], abs=1e-4)
+    assert [int(row["rank"]) for row in rows] == found.ranks[2.0][0].tolist()
     assert "Recall: photos asked for one by one" in (finished_smoke / "report.html").read_text()
 
 
