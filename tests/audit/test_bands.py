@@ -99,7 +99,7 @@ PIXEL = {"extract.bands": (), "methods": ("random",), "detect.num_images": 0, "s
 @pytest.fixture
 def trained(copy):
     """A workdir with its target alone."""
-    for folder in ("synthetic", "labels", "classifier", "extract", "detect", "steer", "report"):
+    for folder in ("synthetic", "labels", "classifier", "extract", "recall", "detect", "steer", "report"):
         shutil.rmtree(copy / folder)
     return copy
 

@@ -84,6 +84,9 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "extract/heldout_descriptors.zarr",
         "extract/scale=00.00/images.zarr",
         "extract/scale=02.00/images.zarr",
+        "recall/scale=02.00",
+        "recall.csv",
+        "at_risk.csv",
         "detect/scores.parquet",
         "detect/membership.parquet",
         "steer/manifest.json",
@@ -127,7 +130,7 @@ def test_finished_run_is_skipped(copy, monkeypatch, caplog):
     monkeypatch.setattr(training, "_train_step", None)
     monkeypatch.setattr(sweep, "extract_batch", None)
     pipeline.run(smoke_config(), copy)
-    assert caplog.text.count("complete, skipped") == 9
+    assert caplog.text.count("complete, skipped") == 10
 
 
 def remove(path):
@@ -145,6 +148,7 @@ INTERRUPTED = {
     ],
     "distill": ["classifier/manifest.json", "classifier/variables.safetensors", "classifier/checkpoints"],
     "extract": ["extract/manifest.json", "extract/heldout_descriptors.zarr"],
+    "recall": ["recall/manifest.json"],
     "detect": ["detect/manifest.json", "detect/membership.parquet"],
     "steer": ["steer/manifest.json"],
     "report": ["report/manifest.json", "report.html", "metrics.json"],
@@ -160,6 +164,8 @@ def test_interrupted_stage_resumes_to_the_same_results(finished, copy, stage):
         shutil.rmtree(copy / "synthetic" / "images.zarr")
     if stage == "extract":
         remove(next((copy / "extract" / "scale=02.00").glob("part-000000008-*")))
+    if stage == "recall":
+        remove(next((copy / "recall" / "scale=02.00").glob("part-000000008-*")))
     later = pipeline.STAGES[pipeline.stage_names().index(stage) + 1 :]
     for step in later:
         remove(copy / step.folder)
@@ -267,7 +273,7 @@ EXACT = {"classifier.guide": "exact"}
 
 def test_exact_guide_runs_from_the_labels_to_the_end(finished, copy):
     """The whole audit but target, synthetic images and labels, which are those of the student."""
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**EXACT), copy)
     table, metrics = results(copy)
@@ -296,7 +302,7 @@ def test_exact_guide_runs_from_the_labels_to_the_end(finished, copy):
 def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy):
     """It is its own ceiling, level by level; the student has the same one to be measured against."""
     student = json.loads((copy / "classifier" / MANIFEST).read_text())["facts"]
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**EXACT), copy, stages=("distill",))
     facts = json.loads((copy / "classifier" / MANIFEST).read_text())["facts"]
@@ -306,7 +312,7 @@ def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy
 
 
 def test_block_of_an_exact_guide_is_no_other_audit(copy):
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**EXACT, **{"classifier.block": 5}), copy, stages=("distill",))
     assert side_jax.load_classifier(copy).block == 5
@@ -315,7 +321,7 @@ def test_block_of_an_exact_guide_is_no_other_audit(copy):
 
 
 def test_exact_guide_that_cannot_be_read_is_named(copy):
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**EXACT), copy, stages=("distill",))
     file = copy / "classifier" / "set.safetensors"
@@ -330,7 +336,7 @@ EXACT_METHODS = ("random", "side_exact", "exact_train", "exact_heldout")
 
 def test_exact_methods_are_rows_of_table_1_with_bound_and_control(copy):
     """Target and synthetic images are there; the bound and its control keep their own photos, equally many."""
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     changes = {"detect.num_images": 0, "steer.weights": (), "extract.equal_compute": True}
     pipeline.run(smoke_config(methods=EXACT_METHODS, **changes), copy)
@@ -366,7 +372,7 @@ def test_exact_methods_are_rows_of_table_1_with_bound_and_control(copy):
 
 
 def test_unguided_audit_makes_no_surrogate(copy):
-    for folder in ("synthetic", "labels", "classifier", "extract", "detect", "steer", "report"):
+    for folder in ("synthetic", "labels", "classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(methods=("random",)), copy)
     assert not any((copy / folder).exists() for folder in ("synthetic", "labels", "classifier"))
@@ -387,7 +393,7 @@ def test_unguided_audit_makes_no_surrogate(copy):
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):
-    for folder in ("labels", "classifier", "extract", "detect", "steer", "report"):
+    for folder in ("labels", "classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**changes), copy, stages=("label", "distill"))
     classifier = side_jax.load_classifier(copy)
@@ -398,7 +404,7 @@ def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes)
 
 
 def test_time_independent_guide_is_the_teacher(copy):
-    for folder in ("classifier", "extract", "detect", "steer", "report"):
+    for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"classifier.guide": "time_independent"}), copy, stages=("distill",))
     guide, teacher = load_variables(copy / "classifier"), load_variables(copy / "labels" / "teacher")
@@ -418,13 +424,13 @@ def test_stages_that_the_primary_does_alone_wait_for_no_other_process(copy, monk
     for name in ("process_allgather", "broadcast_one_to_all", "sync_global_devices"):
         monkeypatch.setattr(multihost_utils, name, never)
     alone = [stage for stage in pipeline.STAGES if stage.alone]
-    assert [stage.name for stage in alone] == ["sanity", "detect", "steer", "report"]
+    assert [stage.name for stage in alone] == ["sanity", "recall", "detect", "steer", "report"]
     for stage in alone:
         assert stage.run(audit), stage.name
 
 
 def test_images_not_kept_are_regenerated_for_the_page(finished, copy):
-    for folder in ("extract", "detect", "steer"):
+    for folder in ("extract", "recall", "detect", "steer"):
         remove(copy / folder)
     pipeline.run(smoke_config(**{"extract.save_images": "none"}), copy)
     assert not (copy / "extract" / "scale=00.00" / "images.zarr").exists()
@@ -584,7 +590,7 @@ def test_status_says_where_every_stage_stands(copy):
     states = dict(re.split("  +", line, maxsplit=1) for line in lines[2:])
     assert list(states) == [
         *("target", "synthesize", "sanity", "label", "label (ol_ti)", "distill", "distill (ol_ti)"),
-        *("extract", "extract (ol_ti)", "detect", "steer", "report"),
+        *("extract", "extract (ol_ti)", "recall", "detect", "steer", "report"),
     ]
     for name in ("target", "synthesize", "label", "label (ol_ti)", "distill", "extract"):
         assert re.fullmatch(r"complete, \d{4}-\d\d-\d\dT\S+, in \d+ s", states[name]), name
