@@ -488,7 +488,7 @@ def test_workdir_of_another_version_of_a_stage_is_refused(copy, monkeypatch):
 
 def test_another_version_of_the_report_makes_it_again(copy, monkeypatch):
     (copy / "report.html").unlink()
-    monkeypatch.setattr(ReportStage, "version", 2)
+    monkeypatch.setattr(ReportStage, "version", ReportStage.version + 1)
     assert unfinished(copy) == ["report"]
 
 
