@@ -334,7 +334,7 @@ def get_config() -> ConfigDict:
             # λ, of which the best is chosen on one half of the photos
             "scales": (2.0, 4.0),
             # from which to which share of the sampler's steps images are guided
-            "window": (0.0, 1.0),
+            "window": (0.0, 0.5),
         }
     )
 

@@ -33,8 +33,8 @@ _RATES = (0.05, 0.1, 0.2)
 
 # Name -> options of recall and of the sampler that differ.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "all steps": {"recall": {"scales": (2.0, 4.0), "num_images": _IMAGES}},
-    "consistent order": {"recall": {"scales": (4.0,)}, "sampler": {"clip": "consistent"}},
+    "all steps": {"recall": {"scales": (2.0, 4.0), "num_images": _IMAGES, "window": (0.0, 1.0)}},
+    "consistent order": {"recall": {"scales": (4.0,), "window": (0.0, 1.0)}, "sampler": {"clip": "consistent"}},
     "first half of the steps": {"recall": {"scales": (4.0,), "window": (0.0, 0.5)}},
     "last half of the steps": {"recall": {"scales": (4.0,), "window": (0.5, 1.0)}},
 }

@@ -26,7 +26,11 @@ def _blocks(page: Page) -> Iterator[Block]:
         measured = found["measured"]
         against = {name: measured[name]["photos"] for name in ("train", "heldout")}
         yield Table(headings, rows, f"Photos that come out with a score of {low:g} or more, in %", against)
-    window = "" if tuple(options["window"]) == (0.0, 1.0) else f" in the window {options['window']} of the steps"
+    window = (
+        ""
+        if tuple(options["window"]) == (0.0, 1.0)
+        else f", in the steps from {options['window'][0]:.0%} to {options['window'][1]:.0%} of all"
+    )
     yield Note(
         "Every photo, training and held-out alike, is asked for by the exact posterior over all of them together, which"
         f" does not know which is which{window}; its score is the best one of its images with the photo itself. If"

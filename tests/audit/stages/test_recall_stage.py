@@ -37,7 +37,7 @@ def test_every_photo_is_asked_for_by_an_exact_guide_that_does_not_know_which_is_
     from side_jax.runtime.sharding import stage_key
     from side_jax.targets.sampling import Sampler, Sampling
 
-    sampler = Sampler(target, stage_key(0, "recall"), Sampling(3, batch_size=8), guide)
+    sampler = Sampler(target, stage_key(0, "recall"), Sampling(3, window=(0.0, 0.5), batch_size=8), guide)
     ((_, images),) = sampler(np.array([i]), 2.0, np.array([place], np.int32))
     embed = audit.descriptor()
     scores = embed(photos.images()) @ embed(images)[0]
