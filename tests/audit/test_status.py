@@ -68,7 +68,7 @@ def test_status_starts_no_device_and_writes_nothing(tmp_path):
     first, second, *stages, last = done.stdout.splitlines()
     assert first == f"{tmp_path}: config {fingerprint(config)}, side_jax 0"
     assert second == "no run is at work"
-    assert len(stages) == 9 and all(line.endswith("  not begun") for line in stages)
+    assert len(stages) == 10 and all(line.endswith("  not begun") for line in stages)
     assert last == "0 False"
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
