@@ -61,7 +61,7 @@ def audit_samples(
       ...         generated, photos[:100], photos[300:], workdir=folder + "/audit", bands=bands
       ...     )
       ...     sorted(path.name for path in workdir.iterdir() if path.suffix)
-      ['config.json', 'matches.parquet', 'metrics.json', 'report.html', 'samples.parquet']
+      ['at_risk.csv', 'config.json', 'matches.parquet', 'metrics.json', 'report.html', 'samples.parquet']
     """
     sets = generated if isinstance(generated, Mapping) else {"samples": generated}
     if not sets:

@@ -73,9 +73,9 @@ def share_of(count: int, n: int) -> Estimate:
     return Estimate(count / n, low, high)
 
 
-def mean(values: np.ndarray) -> Estimate:
-    """The mean of float [N], N ≥ 2, with Student's interval."""
-    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1))
+def mean(values: np.ndarray, level: float = LEVEL) -> Estimate:
+    """The mean of float [N], N ≥ 2, with Student's interval at a level."""
+    quantile = float(stats.t.ppf(0.5 + level / 2, len(values) - 1))
     spread = quantile * float(values.std(ddof=1)) / np.sqrt(len(values))
     centre = float(values.mean())
     return Estimate(centre, centre - spread, centre + spread)

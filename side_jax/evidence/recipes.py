@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
-from side_jax.evidence.intervals import LEVEL, Estimate, Z, mean
+from side_jax.evidence.intervals import LEVEL, mean
 from side_jax.runtime.files import Json
 
 OWN = "as configured"
@@ -40,22 +39,15 @@ def compare_recipes(losses: Mapping[str, Float[np.ndarray, " n"]], differing: Ma
       together with 95 %: the lowest of several is not judged as if it were the only one.
     """
     rows: list[Json] = []
+    level = 1 - (1 - LEVEL) / max(1, len(losses) - 1)  # of each, with which all hold together (Bonferroni)
     for recipe, values in losses.items():
-        difference = None if recipe == OWN else _one_of(len(losses) - 1, values - losses[OWN])._asdict()
+        difference = None if recipe == OWN else mean(values - losses[OWN], level)._asdict()
         row = {"recipe": recipe, "photos": differing[recipe], "loss": mean(values)._asdict(), "difference": difference}
         rows.append(row)
     rows.sort(key=lambda row: row["loss"]["value"])
     first = rows[0]
     lower = first["difference"] is not None and first["difference"]["high"] < 0 and first["loss"]["high"] < 1
     return {"recipes": rows, "lowest": first["recipe"] if lower else None}
-
-
-def _one_of(count: int, values: np.ndarray) -> Estimate:
-    """The mean with Student's interval, at the level with which `count` of them hold together (Bonferroni)."""
-    half = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * count), len(values) - 1)) / Z
-    estimate = mean(values)
-    spread = half * (estimate.high - estimate.value)
-    return Estimate(estimate.value, estimate.value - spread, estimate.value + spread)
 
 
 def advice(measured: Json) -> str | None:
