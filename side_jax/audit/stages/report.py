@@ -252,7 +252,8 @@ def _forecast(audit: Audit, sweep: dict[float, Row]) -> Json:
     rows = []
     for scale in [0.0] * (0.0 in sweep) + best:
         nearest = sweep[scale].more or sweep[scale].train
-        rows.append({"scale": scale} | forecast(nearest.unique(band), len(audit.split.train), seed))
+        named = audit.options.samples.name(scale)
+        rows.append({"scale": scale, **named} | forecast(nearest.unique(band), len(audit.split.train), seed))
     return {"band": band[0], "scales": rows}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from side_jax.report.blocks import Block, Figure, Note, Table, Text
 from side_jax.report.figures import REAL, TRAIN, new_axes, svg
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import band_range, count_interval, interval
+from side_jax.report.wording import band_range, count_interval, interval, scale_name, scale_title
 from side_jax.runtime.files import Json
 
 _MODEL = "#e08214"
@@ -34,7 +34,7 @@ def _blocks(page: Page) -> Iterator[Block]:
 
 
 def _label(row: Json) -> str:
-    return f"{row['scale']:g}{'' if row['scale'] else ', Random'}"
+    return f"{scale_name(row)}{'' if row['scale'] or row.get('name') else ', Random'}"
 
 
 def _table(rows: list[Json], against: dict[str, int]) -> Table:
@@ -88,7 +88,7 @@ def curves(rows: list[Json]) -> str:
         if axis.get_ylim()[1] > row["photos"] / 3:  # else it would flatten the curve
             axis.axhline(row["photos"], color="black", linewidth=0.6, linestyle=":")
         axis.set(
-            title=f"λ = {row['scale']:g}, N = {row['num_images']:,}",
+            title=f"{scale_title(row)}, N = {row['num_images']:,}",
             xlabel="generated images",
             ylabel="different photos",
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from side_jax.report.blocks import Block, Note, Table, Text
 from side_jax.report.section import Page, Section
-from side_jax.report.wording import SIGNIFICANT, interval, p_value
+from side_jax.report.wording import SIGNIFICANT, interval, p_value, scale_title
 from side_jax.runtime.files import Json
 
 _KINDS = {"heldout": "held-out photos", "train": "training photos, as fewer than 3 are held out"}
@@ -22,7 +22,7 @@ def _blocks(page: Page) -> Iterator[Block]:
     headings: list[str | Text] = [
         "λ",
         Text("KID × 100", set_of),
-        "difference from λ = 0",
+        f"difference from {_zero(page.metrics)}",
         "p",
         Text("Fréchet distance", set_of),
     ]
@@ -37,6 +37,11 @@ def _blocks(page: Page) -> Iterator[Block]:
     yield Note(f"{_reading(page.metrics)} AMS is of all images against all training photos.")
 
 
+def _zero(metrics: Json) -> str:
+    """What the others are compared with: λ = 0, or the first set of samples."""
+    return next((scale_title(row) for row in metrics["scales"] if row["scale"] == 0), "λ = 0")
+
+
 def _row(row: Json, band: str) -> list[str | list[str]]:
     quality = row["quality"]
     change = quality["change"]
@@ -48,10 +53,10 @@ def _row(row: Json, band: str) -> list[str | list[str]]:
 
 def _reading(metrics: Json) -> str:
     """How to read it; and which λ are further from photos than unguided images."""
-    changes = {row["scale"]: row["quality"]["change"] for row in metrics["scales"] if row["quality"]}
+    changes = {scale_title(row): row["quality"]["change"] for row in metrics["scales"] if row["quality"]}
     further = [
-        f"{scale:g}"
-        for scale, change in changes.items()
+        title
+        for title, change in changes.items()
         if change and change["p"] < SIGNIFICANT and change["difference"]["value"] > 0
     ]
     said = (
@@ -59,7 +64,7 @@ def _reading(metrics: Json) -> str:
     )
     said += " may be a broken image. Images that copy few photos over and over are further from photos too."
     if further:
-        said += f" Significantly further from photos than λ = 0: λ = {', '.join(further)}."
+        said += f" Significantly further from photos than {_zero(metrics)}: {', '.join(further)}."
     return said
 
 
