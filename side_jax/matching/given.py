@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from side_jax.runtime.batching import ROWS
 from side_jax.runtime.mapped import copied
-from side_jax.runtime.sharding import place
+from side_jax.runtime.sharding import OverMesh, place
 
 
 @flax.struct.dataclass
@@ -33,7 +33,7 @@ class GivenBatch:
         return images
 
 
-class GivenImages:
+class GivenImages(OverMesh):
     """Images by scale and index, as `Sampler` gives them. They are read batch by batch, and belong to no class.
 
     Args:
@@ -47,15 +47,6 @@ class GivenImages:
     def __init__(self, images: dict[float, np.ndarray], mesh: Mesh) -> None:
         self.mesh, self._images = mesh, images
         self.batch_size = 1
-
-    @property
-    def batch_size(self) -> int:
-        """Images per batch, rounded up to the devices; may be set at any time."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._batch_size = -(-size // self.mesh.size) * self.mesh.size
 
     def batch(self, indices: np.ndarray, scale: float) -> GivenBatch:
         """The images of one batch on the devices; behind the last image stands the last again."""
@@ -76,12 +67,3 @@ class GivenImages:
     def draw(self, indices: np.ndarray, scale: float) -> np.ndarray:  # noqa: ARG002
         """No class: −1, int32 [N]."""
         return np.full(len(indices), -1, np.int32)
-
-    def place(self, rows: np.ndarray) -> jax.Array:
-        """One batch of per-image values, split over the devices."""
-        placed: jax.Array = place(rows, ROWS, self.mesh)
-        return placed
-
-    def abstract(self, batch_size: int, dtype: np.dtype | type) -> jax.ShapeDtypeStruct:
-        """The abstract array of one value per image, laid out as by `place`."""
-        return jax.ShapeDtypeStruct((batch_size,), dtype, sharding=NamedSharding(self.mesh, ROWS))

@@ -59,6 +59,9 @@ def each_of(*known: str) -> Check:
 
 
 SOME = Check(lambda values: len(values) > 0, "at least one")
+WINDOW = Check(
+    lambda window: 0 <= window[0] < window[1] <= 1, "(first, last), shares of the steps with 0 <= first < last <= 1"
+)
 DISTINCT = Check(lambda values: len(set(values)) == len(values), "without repetitions")
 
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
 from side_jax.runtime.batching import ROWS, WHOLE
@@ -62,3 +63,31 @@ def stage_key(seed: int, stage: str) -> jax.Array:
 def index_keys(key: jax.Array, indices: jax.typing.ArrayLike) -> jax.Array:
     """fold_in(key, index) for each image index: the image's own key, whatever batch it lands in. [N]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jax.numpy.asarray(indices, np.uint32))
+
+
+class OverMesh:
+    """What is made or read batch by batch, a batch split over the devices of a mesh.
+
+    Attributes:
+      mesh: the devices.
+    """
+
+    mesh: Mesh
+    _batch_size: int
+
+    @property
+    def batch_size(self) -> int:
+        """Images per batch, rounded up to the devices; may be set at any time."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = -(-size // self.mesh.size) * self.mesh.size
+
+    def place(self, rows: np.ndarray) -> jax.Array:
+        """One batch of per-image values, split over the devices."""
+        return place(rows, ROWS, self.mesh)
+
+    def abstract(self, batch_size: int, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+        """The abstract array of one value per image, laid out as by `place`."""
+        return jax.ShapeDtypeStruct((batch_size,), dtype, sharding=NamedSharding(self.mesh, ROWS))

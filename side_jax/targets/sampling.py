@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from side_jax.diffusion.guide import Guide
@@ -22,7 +22,7 @@ from side_jax.diffusion.solvers.ddim import DDIM
 from side_jax.diffusion.transforms import CLIP_ORDERS, Gradient, fold, guide, within
 from side_jax.runtime.batching import ROWS, WHOLE, in_batches, over_devices
 from side_jax.runtime.precision import compute_dtype
-from side_jax.runtime.sharding import index_keys, local_mesh, place, replicate, stage_key
+from side_jax.runtime.sharding import OverMesh, index_keys, local_mesh, place, replicate, stage_key
 from side_jax.targets.draw import CLASS_DRAW, draw_balanced, draw_labels
 from side_jax.targets.steering import Steering, steer, steered_steps
 from side_jax.targets.target import Target
@@ -142,7 +142,7 @@ def _window(target: Target, sampling: Sampling) -> jax.Array | None:
     return jnp.array([timesteps[steps.start], timesteps[steps.stop - 1]], jnp.int32)
 
 
-class Sampler:
+class Sampler(OverMesh):
     """One target, one guide and one set of sampling options, for images by index at any λ.
 
     Args:
@@ -188,15 +188,6 @@ class Sampler:
         )
         self._vectors = replicate(dict(steering.vectors), self.mesh) if steering else None
 
-    @property
-    def batch_size(self) -> int:
-        """Images per batch, rounded up to the devices; may be set at any time."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._batch_size = -(-size // self.mesh.size) * self.mesh.size
-
     def generator(self, scale: float, steering_weight: float = 0.0) -> Generator:
         """What makes images at λ = `scale` and α = `steering_weight`.
 
@@ -236,10 +227,6 @@ class Sampler:
         keys = index_keys(self._key, np.asarray(indices, np.uint32))
         return np.asarray(draw_labels(keys, self._guide.num_classes))
 
-    def place(self, rows: np.ndarray) -> jax.Array:
-        """One batch of per-image values, split over the devices."""
-        return place(rows, PartitionSpec("data"), self.mesh)
-
     def __call__(
         self, indices: np.ndarray, scale: float, labels: np.ndarray | None = None, steering_weight: float = 0.0
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -256,10 +243,6 @@ class Sampler:
         """The lowered program for a batch of `batch_size` images; nothing is run."""
         rows = self.abstract(batch_size, np.uint32), self.abstract(batch_size, np.int32)
         return _sample_batch.lower(self.generator(scale), *rows, jnp.float32(scale), mesh=self.mesh)
-
-    def abstract(self, batch_size: int, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-        """The abstract array of one value per image, laid out as by `place`."""
-        return jax.ShapeDtypeStruct((batch_size,), dtype, sharding=NamedSharding(self.mesh, PartitionSpec("data")))
 
 
 def sample(

@@ -24,7 +24,7 @@ from side_jax.audit.sweep import descriptor_path
 from side_jax.evidence.recall import Asked
 from side_jax.matching.parts import covered, drop_damaged, images_done, read_rows, scale_folder, write_rows
 from side_jax.runtime.arrays import load_array
-from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, amounts, at_least, decided, option, require
+from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, WINDOW, Check, amounts, at_least, decided, option, require
 from side_jax.runtime.files import MANIFEST, AuditError, Json, fingerprint, names, read_json
 from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import stage_key
@@ -68,10 +68,7 @@ class RecallOptions:
     window: tuple[float, float] = option(
         (0.0, 0.5),  # chosen on one half of the ORL photos, measured on the other: docs/evidence.md
         "from which to which share of the sampler's steps images are guided",
-        Check(
-            lambda window: len(window) == 2 and 0 <= window[0] < window[1] <= 1,
-            "(first, last), shares of the steps with 0 <= first < last <= 1",
-        ),
+        WINDOW,
     )
 
     def check(self, path: str) -> None:

@@ -24,7 +24,7 @@ from side_jax.evidence.scores import Nearest
 from side_jax.inside.steering_vectors import steering_vectors
 from side_jax.runtime import preemption
 from side_jax.runtime.arrays import load_array, save_array
-from side_jax.runtime.declare import AMOUNT, DISTINCT, Check, amounts, at_least, decided, option, require
+from side_jax.runtime.declare import AMOUNT, DISTINCT, WINDOW, Check, amounts, at_least, decided, option, require
 from side_jax.runtime.files import MANIFEST, Json, open_atomic, read_json, write_bytes
 from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import stage_key
@@ -56,10 +56,7 @@ class SteerOptions:
     window: tuple[float, float] = option(
         (0.5, 0.95),
         "from which to which share of the sampler's steps",
-        Check(
-            lambda window: len(window) == 2 and 0 <= window[0] < window[1] <= 1,
-            "(first, last), shares of the steps with 0 <= first < last <= 1",
-        ),
+        WINDOW,
     )
     num_images: int = option(
         1_000, "per α, at most; unguided ones of the sweep, with an odd index", at_least(2), decides=AMOUNT

@@ -21,7 +21,7 @@ def _blocks(page: Page) -> Iterator[Block]:
         asked = [f"{100 * rate['asked']:g}" for rate in found["measured"]["tpr"]]
         headings: list[str | Text] = [
             *("λ", "images per photo", Text("training photos drawn out", "train"), Text("held-out photos", "heldout")),
-            *("p", "AUROC", *(f"TPR at {rate} % FPR, %" for rate in asked)),
+            *("p", "AUROC", *(f"TPR at {rate} % FPR, % (FPR)" for rate in asked)),
         ]
         measured = found["measured"]
         against = {name: measured[name]["photos"] for name in ("train", "heldout")}
@@ -44,7 +44,7 @@ def _blocks(page: Page) -> Iterator[Block]:
 def _cells(row: Json, reason: str | None) -> list[str]:
     excess = row["excess"]
     tested = "–" if untested(excess, reason) else p_value(excess["p"])
-    rates = [interval(rate) for rate in row["tpr"]]
+    rates = [f"{interval(rate)} ({percent(rate['fpr'])})" for rate in row["tpr"]]
     return [interval(row["train"]), interval(row["heldout"]), tested, decimals(row["auroc"]), *rates]
 
 
