@@ -145,7 +145,11 @@ def test_command_of_the_readme_makes_the_missing_folder(small, tmp_path, monkeyp
     now="no stage but report runs, and the page says what the new classes leave to change places",
 )
 def test_other_labels_in_the_npz_files_make_the_report_again(small, tmp_path, caplog):
-    """Half of the training photos get a class that no held-out photo has."""
+    """Half of the training photos get a class that no held-out photo has.
+
+    Recall is left out: it spreads the photos that it asks for over the classes, so it would refuse.
+    """
+    small |= {"recall.num_photos": 0}
     caplog.set_level("INFO", "side_jax")
     relabel(tmp_path / "photos.npz", [0] * 12)
     relabel(tmp_path / "unseen.npz", [0] * 12)

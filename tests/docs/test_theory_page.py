@@ -2,6 +2,7 @@ import re
 
 from etils import epath
 
+from docs.evidence import __main__ as evidence
 from docs.guidance import __main__ as guidance
 from docs.theory.__main__ import FIGURES, NUMBERS, PAGE, render
 from side_jax.runtime.files import read_json
@@ -13,6 +14,6 @@ def test_page_is_what_its_numbers_give():
 
 
 def test_every_figure_is_there_and_shown():
-    """By this page or that of guidance."""
-    pages = "".join(page.read_text(encoding="utf-8") for page in (PAGE, guidance.PAGE))
+    """By this page, or that of guidance or evidence."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (PAGE, guidance.PAGE, evidence.PAGE))
     assert set(re.findall(r"figures/(\w+\.svg)", pages)) == {path.name for path in FIGURES.glob("*.svg")}

@@ -92,7 +92,11 @@ class RecallStage(Stage):
     def spec(self, audit: Audit) -> Json:
         """Everything but the amounts, and the photos in their order. The spec of extract covers the rest."""
         asked = fingerprint(AskedPhotos.of(audit.split).order)
-        return {"recall": decided(audit.options.recall), "num_steps": audit.options.extract.num_steps, "asked": asked}
+        return {
+            "recall": decided(audit.options.recall),
+            "num_steps": audit.options.extract.num_steps,
+            "photos asked for, by class": asked,
+        }
 
     def request(self, audit: Audit) -> Json:
         """The amounts."""
