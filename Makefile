@@ -29,8 +29,8 @@ test: .venv/installed-dev
 	"full-size SSCD and training. Left to make parity: torch and diffusers, live."
 
 test-all: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not slow and not parity" $(PARALLEL)
-	$(BIN)/python -m pytest -m slow --durations=10
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m "not slow and not parity" $(PARALLEL)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow --durations=10
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ recall.csv: every photo that was asked for, training and held-out, with its succ
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,35 @@ from etils import epath
 
 from side_jax.audit.stage import Audit
 from side_jax.audit.stages.recall import Recalled
+from side_jax.audit.sweep import generated_images
 from side_jax.evidence import ranking
 from side_jax.evidence.at_risk import SURE, q_values
 from side_jax.evidence.metrics import in_band
 from side_jax.matching.pool import Pool
+from side_jax.report.section import FoundPhoto
 from side_jax.runtime.files import Json, write_bytes
 
 FILE, RECALL = "at_risk.csv", "recall.csv"
 _RATES = (0.01, 0.05, SURE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hits:
+    """Images of one method and λ that score in the highest band with a training photo.
+
+    Attributes:
+      audit: of the method.
+      scale: λ.
+      index: of the images, int [K].
+      winner: their nearest training photos, int [K].
+      score: float32 [K].
+    """
+
+    audit: Audit
+    scale: float
+    index: np.ndarray
+    winner: np.ndarray
+    score: np.ndarray
 
 
 @dataclasses.dataclass
@@ -34,14 +55,14 @@ class SweepFinds:
       best: the best score of any image with each photo, float32 [P]; −1 below the lists of the sweep.
       best_by: which images those are, as a position in `hits`; −1 for none.
       blind: as `best`, of images whose guide has not seen which photos were trained on.
-      hits: images by name, such as "random λ=0" -> how many in the highest band find each training photo, int [M].
+      hits: images by name, such as "random λ=0" -> those in the highest band.
     """
 
     pool: Pool
     best: np.ndarray
     best_by: np.ndarray
     blind: np.ndarray
-    hits: dict[str, np.ndarray]
+    hits: dict[str, Hits]
 
     @classmethod
     def none(cls, pool: Pool) -> "SweepFinds":
@@ -50,8 +71,8 @@ class SweepFinds:
         nothing = np.full(size, -1, np.float32)
         return cls(pool, nothing, np.full(size, -1), nothing.copy(), {})
 
-    def add(self, name: str, table: pa.Table, blind: bool, low: float) -> None:
-        """Takes up the images of one λ; `low` is where the highest band begins."""
+    def add(self, name: str, audit: Audit, scale: float, table: pa.Table, blind: bool) -> None:
+        """Takes up the images of one method and λ."""
         best = np.full(len(self.pool.ids), -1, np.float32)
         for prefix in ("", "heldout_"):
             positions = pc.list_flatten(table[f"{prefix}in_band"]).to_numpy()
@@ -60,9 +81,20 @@ class SweepFinds:
         self.best = np.maximum(self.best, best)
         if blind:
             self.blind = np.maximum(self.blind, best)
-        top = pc.list_element(table["scores"], 0).to_numpy().astype(np.float64) >= low
+        nearest = pc.list_element(table["scores"], 0).to_numpy()
+        top = nearest.astype(np.float64) >= audit.bands()[-1][1]
         winners = pc.list_element(table["ids"], 0).to_numpy()[top]
-        self.hits[name] = np.bincount(winners, minlength=self.pool.num_train)
+        self.hits[name] = Hits(audit, scale, table["index"].to_numpy()[top], winners, nearest[top])
+
+    def of(self, photo: int) -> list[Json]:
+        """The images that find a training photo, the best first: "by", "index" and "score"."""
+        found = [
+            {"by": name, "index": int(index), "score": round(float(score), 4)}
+            for name, hits in self.hits.items()
+            for here in [hits.winner == photo]
+            for index, score in zip(hits.index[here], hits.score[here], strict=True)
+        ]
+        return sorted(found, key=lambda one: -one["score"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +140,8 @@ def at_risk(audit: Audit, finds: SweepFinds, recalled: Recalled | None) -> tuple
     best = np.maximum(finds.best, asked.score)[: pool.num_train]
     order = np.lexsort((-best, rate[: pool.num_train]))
     listed = [int(i) for i in order if best[i] >= band[1]]
-    rows = [_row(audit, finds, asked, i, float(rate[i])) for i in listed]
+    counts = {name: np.bincount(hits.winner, minlength=pool.num_train) for name, hits in finds.hits.items()}
+    rows = [_row(audit, finds, counts, asked, i, float(rate[i])) for i in listed]
     sure = [
         {
             "rate": level,
@@ -117,10 +150,15 @@ def at_risk(audit: Audit, finds: SweepFinds, recalled: Recalled | None) -> tuple
         }
         for level in _RATES
     ]
-    return rows, {"listed": len(listed), "sure": sure, "decoys": int((~member).sum()), "rows": rows[:_SHOWN]}
+    shown = [
+        row | {"found": finds.of(photo)[:_LISTED]} for row, photo in zip(rows[:_SHOWN], listed[:_SHOWN], strict=True)
+    ]
+    return rows, {"listed": len(listed), "sure": sure, "decoys": int((~member).sum()), "rows": shown}
 
 
 _SHOWN = 24  # in metrics.json and on the page
+_LISTED = 100  # images that found a photo, there
+_PICTURED = 6  # of them
 
 
 def _pictures(rate: np.ndarray, listed: list[int], picture: np.ndarray | None, level: float) -> int:
@@ -145,16 +183,18 @@ def _by_photo(audit: Audit, finds: SweepFinds, recalled: Recalled | None, low: f
     return empty
 
 
-def _row(audit: Audit, finds: SweepFinds, asked: _Recall, photo: int, rate: float) -> Json:
+def _row(
+    audit: Audit, finds: SweepFinds, counts: Mapping[str, np.ndarray], asked: _Recall, photo: int, rate: float
+) -> Json:
     train, picture = audit.split.train, audit.split.train_pictures()
-    found = {name: int(count[photo]) for name, count in finds.hits.items() if count[photo]}
+    found = {name: int(count[photo]) for name, count in counts.items() if count[photo]}
     copies = int((picture == picture[photo]).sum()) if picture is not None else 1
     best = float(finds.best[photo])
     recall = asked.made[photo] > 0
     return {
         "id": train.ids[photo],
         "sha256": train.hashes[photo],
-        "class": _class_name(train.label_names, int(train.labels[photo])),
+        "class": train.class_of(photo),
         "false_discovery_rate": round(rate, 4),
         "images": sum(found.values()),
         "found_by": ", ".join(f"{name}: {count}" for name, count in found.items()),
@@ -167,10 +207,6 @@ def _row(audit: Audit, finds: SweepFinds, asked: _Recall, photo: int, rate: floa
         "copies": copies,
         "advice": _advice(rate, copies),
     }
-
-
-def _class_name(names: tuple[str, ...], label: int) -> str:
-    return names[label] if 0 <= label < len(names) else ""
 
 
 def _advice(rate: float, copies: int) -> str:
@@ -192,7 +228,7 @@ def recall_rows(audit: Audit, recalled: Recalled) -> list[Json]:
             {
                 "id": photos.ids[photo],
                 "trained_on": bool(member),
-                "class": _class_name(photos.label_names, int(photos.labels[photo])),
+                "class": photos.class_of(photo),
                 "best_score": round(float(scores[:, i].max()), 4),
                 "drawn": int(in_band(scores[:, i], low, 1.0).sum()),
                 "images": len(scores),
@@ -211,11 +247,21 @@ def write_table(path: epath.Path, rows: list[Json], columns: Sequence[str]) -> N
     write_bytes(path, text.getvalue().encode())
 
 
-def pictured(audit: Audit, rows: list[Json]) -> Iterator[np.ndarray]:
-    """The photos of these rows, uint8 [H, W, C]."""
-    position = {name: i for i, name in enumerate(audit.split.train.ids)}
-    for row in rows:
-        yield audit.split.train.images[position[row["id"]]]
+def pictured(audit: Audit, rows: list[Json], finds: SweepFinds) -> Iterator[FoundPhoto]:
+    """The photos of these rows, with the best images that found each."""
+    train = audit.split.train
+    position = {name: i for i, name in enumerate(train.ids)}
+    shown = [(i, one) for i, row in enumerate(rows) for one in row["found"][:_PICTURED]]
+    drawn: dict[tuple[int, str, int], np.ndarray] = {}
+    for name, hits in finds.hits.items():
+        here = [(i, one) for i, one in shown if one["by"] == name]
+        index, best = (np.array([one[key] for _, one in here]) for key in ("index", "score"))
+        if here:
+            made = generated_images(hits.audit, hits.scale, index, best.astype(np.float32))
+            drawn |= {(i, name, one["index"]): image for (i, one), image in zip(here, made, strict=True)}
+    for i, row in enumerate(rows):
+        found = [drawn[i, one["by"], one["index"]] for one in row["found"][:_PICTURED]]
+        yield FoundPhoto(train.images[position[row["id"]]], found)
 
 
 COLUMNS = (

@@ -1,5 +1,6 @@
 """What the report draws besides metrics.json: contact sheets, scores of the detect stage, images of the steer stage."""
 
+import dataclasses
 import io
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from side_jax.audit.stages.detect import HEADLINE, MEMBERSHIP, SCORES, column_na
 from side_jax.audit.stages.steer import PICTURES
 from side_jax.audit.sweep import generated_images
 from side_jax.data.images import ImageSet
+from side_jax.evidence.metrics import in_band
+from side_jax.evidence.scores import Nearest
 from side_jax.matching.columns import with_ids
 from side_jax.report.blocks import Pair, Photo, Sheet
 from side_jax.report.section import Ranked
@@ -22,42 +25,77 @@ _COLUMNS = ["index", "ids", "scores", "heldout_ids", "heldout_scores"]
 _DRAWN = (HEADLINE, "loss", "contrast")  # of the detectors of generated images
 
 
-def choose_rows(audit: Audit, table: pa.Table, best: np.ndarray, ids: Sequence[str]) -> dict[str, pa.Table]:
-    """Of one λ's table the rows to show, by title: with the best scores, and chosen at random.
+@dataclasses.dataclass(frozen=True)
+class ChosenRows:
+    """Rows of one λ's table to show.
+
+    Attributes:
+      title: how they were chosen.
+      rows: of the table, with ids.
+      more: further images in the highest band with the same nearest training photo, of each row: int [K].
+      drawn: whether they are a random sample.
+    """
+
+    title: str
+    rows: pa.Table
+    more: np.ndarray
+    drawn: bool
+
+
+def choose_rows(audit: Audit, table: pa.Table, train: Nearest, ids: Sequence[str]) -> list[ChosenRows]:
+    """The rows with the best scores, one for each training photo; and rows chosen at random.
 
     Args:
       audit: gives number and seed.
-      table: N rows.
-      best: their best scores, [N].
+      table: N rows of one λ.
+      train: their nearest training photos.
       ids: of the photos, by position.
     """
-    count = min(audit.options.report.pairs, len(best))
-    chosen = {
-        "best": np.argsort(-best, kind="stable")[:count],
-        "randomly chosen": np.random.default_rng(audit.options.seed).choice(len(best), count, replace=False),
-    }
-    return {title: with_ids(table.select(_COLUMNS).take(rows), ids) for title, rows in chosen.items()}
-
-
-def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> list[Sheet]:
-    """λ -> title -> rows (`choose_rows`), with their images."""
+    count, best = min(audit.options.report.pairs, len(train.best)), np.argsort(-train.best, kind="stable")
+    top = best[np.sort(np.unique(train.winner[best], return_index=True)[1])][:count]
+    drawn = np.random.default_rng(audit.options.seed).choice(len(best), count, replace=False)
+    hits = train.hits(audit.bands()[-1])
+    found = np.bincount(train.winner[hits], minlength=int(train.winner.max()) + 1)
     return [
-        Sheet(f"{audit.options.samples.title(scale)}, {title}", _pairs(audit, scale, rows))
-        for scale, tables in chosen.items()
-        for title, rows in tables.items()
+        ChosenRows(title, with_ids(table.select(_COLUMNS).take(rows), ids), more, random)
+        for title, rows, more, random in (
+            ("best, one of each photo", top, np.maximum(found[train.winner[top]] - 1, 0), False),
+            ("randomly chosen", drawn, np.zeros(count, int), True),
+        )
     ]
 
 
-def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
-    rows = table.to_pylist()
+def contact_sheets(audit: Audit, chosen: dict[float, list[ChosenRows]]) -> list[Sheet]:
+    """λ -> rows, with their images."""
+    return [
+        Sheet(f"{audit.options.samples.title(scale)}, {rows.title}", _pairs(audit, scale, rows), rows.drawn)
+        for scale, several in chosen.items()
+        for rows in several
+    ]
+
+
+def _pairs(audit: Audit, scale: float, chosen: ChosenRows) -> list[Pair]:
+    rows, train = chosen.rows.to_pylist(), audit.split.train
     best = np.array([row["scores"][0] for row in rows], np.float32)
-    generated = generated_images(audit, scale, table["index"].to_numpy(), best)
-    train = _nearest_photos(audit.split.train, rows, "")
+    bands = {name: in_band(best.astype(np.float64), low, high) for name, low, high in audit.bands()}
+    generated = generated_images(audit, scale, chosen.rows["index"].to_numpy(), best)
+    nearest = _nearest_photos(train, rows, "")
     compared = all(row["heldout_ids"] for row in rows)
     heldout = _nearest_photos(audit.split.heldout, rows, "heldout_") if compared else None
     names = audit.samples[scale].ids if audit.samples else ()
+    place = {name: i for i, name in enumerate(train.ids)}
     return [
-        Pair(row["index"], image, train[i], heldout[i] if heldout else None, names[row["index"]] if names else "")
+        Pair(
+            index=row["index"],
+            scale=scale,
+            generated=image,
+            train=nearest[i],
+            heldout=heldout[i] if heldout else None,
+            label=train.class_of(place[nearest[i][1]]),
+            band=next((name for name, inside in bands.items() if inside[i]), ""),
+            more=int(chosen.more[i]),
+            name=names[row["index"]] if names else "",
+        )
         for i, (row, image) in enumerate(zip(rows, generated, strict=True))
     ]
 

@@ -58,6 +58,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def class_of(self, photo: int) -> str:
+        """The name of a photo's class; empty if it has none."""
+        label = int(self.labels[photo])
+        return self.label_names[label] if 0 <= label < len(self.label_names) else ""
+
     def __getitem__(self, index: np.ndarray) -> "ImageSet":
         """The subset at integer positions `index`, in that order."""
         ids, hashes = (tuple(names[i] for i in index) for names in (self.ids, self.hashes))

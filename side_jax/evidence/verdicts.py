@@ -46,7 +46,8 @@ def copies(
     share = (detectable or {}).get("share")
     seen = share is not None and share <= relevant_share
     answer = YES if p < SIGNIFICANT else NO if seen else NOT_ENOUGH
-    return {"answer": answer, "p": p, "relevant_share": relevant_share, "detectable": detectable}
+    scored = {name: row[name]["bands"][band]["ams"] for name in ("paired", "heldout")}
+    return {"answer": answer, "p": p, "relevant_share": relevant_share, "detectable": detectable, "scored": scored}
 
 
 def detectable_copies(

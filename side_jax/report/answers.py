@@ -1,9 +1,9 @@
 """The verdicts as the head of the page has them: question, answer, and the numbers that decide."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from side_jax.evidence.verdicts import NO, YES
-from side_jax.report.blocks import Table
 from side_jax.report.wording import decimals, interval, p_value, percent, times
 from side_jax.runtime.files import Json
 
@@ -17,18 +17,27 @@ QUESTIONS: Mapping[str, str] = {
 }
 
 
-def answers(metrics: Json) -> Table:
-    """A row for each question that the audit could ask."""
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A question of the audit, its answer in a word, and the numbers that decide."""
+
+    question: str
+    answer: str
+    numbers: str
+
+
+def answers(metrics: Json) -> list[Answer]:
+    """An answer to each question that the audit could ask."""
     given = metrics["verdicts"]
     asked = [
         (name, f"{found['set']}: {question}" if found.get("set") else question, found)
         for name, question in QUESTIONS.items()
         for found in (given[name] if name == "copies" else [given[name]] if name in given else [])
     ]
-    rows = [
-        [question, found["answer"], found.get("reason") or _NUMBERS[name](found)] for name, question, found in asked
+    return [
+        Answer(question, found["answer"], found.get("reason") or _NUMBERS[name](found))
+        for name, question, found in asked
     ]
-    return Table(["question", "answer", "in numbers"], rows)
 
 
 def sensitivity(detectable: Json | None) -> str:
@@ -45,9 +54,12 @@ def sensitivity(detectable: Json | None) -> str:
 
 
 def _copies(found: Json) -> str:
-    if found["answer"] == YES:
-        return f"{p_value(found['p'])}, of two tests"
-    return f"{p_value(found['p'])}, of two tests; {sensitivity(found['detectable'])}"
+    paired, heldout = (found["scored"][name] for name in ("paired", "heldout"))
+    said = (
+        f"{interval(paired)} % of images score in the highest band with training photos, {interval(heldout)} % with as"
+        f" many held-out ones; {p_value(found['p'])}, of two tests"
+    )
+    return said if found["answer"] == YES else f"{said}; {sensitivity(found['detectable'])}"
 
 
 def _photos(found: Json) -> str:

@@ -32,7 +32,22 @@ class Picture:
     alt: str
 
 
-Cell = str | Text | Picture | Sequence[str | Text]  # a sequence has one line for each element
+@dataclasses.dataclass(frozen=True)
+class More:
+    """A cell that opens: its summary, then lines and pictures.
+
+    Attributes:
+      summary: what the closed cell says.
+      lines: below it when open.
+      pictures: with a line of text each, below those.
+    """
+
+    summary: str
+    lines: Sequence[str]
+    pictures: Sequence[tuple[Picture, str]] = ()
+
+
+Cell = str | Text | Picture | More | Sequence[str | Text]  # a sequence has one line for each element
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +77,7 @@ class Figure:
     """A drawing as SVG text, with title and reference sets as in `Table`."""
 
     svg: str
-    caption: str = ""
+    caption: str
     against: Against = dataclasses.field(default_factory=dict)
 
 
@@ -73,22 +88,36 @@ Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
 class Pair:
     """A generated image with its nearest training photo and, if there are any, its nearest held-out photo.
 
-    An image that was given has the name of its file.
+    Attributes:
+      index: of the image.
+      scale: λ.
+      generated: uint8 [H, W, C].
+      train: the nearest training photo.
+      heldout: the nearest held-out photo, or None.
+      label: class of the training photo; empty if it has none.
+      band: of the score with the training photo; empty below all bands.
+      more: further images of this λ in the highest band with the same training photo, which are not shown.
+      name: the file of an image that was given; else empty.
     """
 
     index: int
+    scale: float
     generated: np.ndarray
     train: Photo
     heldout: Photo | None
+    label: str = ""
+    band: str = ""
+    more: int = 0
     name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-    """A contact sheet with its title."""
+    """A contact sheet with its title; `drawn` if its pairs are a random sample."""
 
     title: str
     pairs: Sequence[Pair]
+    drawn: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,30 +1,39 @@
 """report.html: one file, no network, rendered from metrics.json and the match table."""
 
+import importlib.resources
+
 import jinja2
 
-from side_jax.report.answers import answers
 from side_jax.report.blocks import Sentences
-from side_jax.report.figures import png_data
+from side_jax.report.figures import picture_data
+from side_jax.report.head import head
 from side_jax.report.section import Page
 from side_jax.report.sections import SECTIONS
 from side_jax.runtime.files import Json
 
 
 def render(page: Page) -> str:
-    """The page as text: the verdicts of all sections, then each section."""
+    """The page as text: the first screen, the verdicts of all sections, then each section."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["png"] = png_data
+    environment.filters["picture"] = picture_data
     return environment.get_template("page.html.j2").render(
         facts=page.facts,
-        answers=None if withheld(page.metrics) else answers(page.metrics),
+        head=head(page, bool(withheld(page.metrics))),
         verdicts=Sentences(verdicts(page.metrics)),
-        sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
+        sections=[(section, list(section.blocks(page))) for section in SECTIONS if section.needed(page)],
+        style=_resource("page.css"),
+        script=_resource("page.js"),
     )
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("side_jax.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def verdicts(metrics: Json) -> list[str]:

@@ -23,6 +23,19 @@ class Ranked:
 
 
 @dataclasses.dataclass(frozen=True)
+class FoundPhoto:
+    """A photo that was found.
+
+    Attributes:
+      photo: uint8 [H, W, C].
+      images: the best images that found it, uint8 [H, W, C] each, in the order of its row's "found".
+    """
+
+    photo: np.ndarray
+    images: Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
 class Page:
     """What an audit measured.
 
@@ -34,7 +47,7 @@ class Page:
       ranked: of the detect stage, if it ran: the scores of generated images and of photos that it reports on.
       steered: a few images at every weight of the steer stage, uint8 [A, K, H, W, C].
       preview: unguided images of the sanity stage, uint8 [N, H, W, C].
-      at_risk: the photos of the rows of metrics.json "at_risk", uint8 [H, W, C] each.
+      at_risk: the photos of the rows of metrics.json "at_risk".
     """
 
     metrics: Json
@@ -44,7 +57,7 @@ class Page:
     ranked: tuple[Ranked | None, Ranked | None] | None = None
     steered: np.ndarray | None = None
     preview: np.ndarray | None = None
-    at_risk: Sequence[np.ndarray] = ()
+    at_risk: Sequence[FoundPhoto] = ()
 
     @property
     def calibrated(self) -> bool:

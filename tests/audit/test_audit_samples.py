@@ -54,9 +54,16 @@ def of_model(tmp_path_factory, photos):
 
 
 @pytest.fixture(scope="module")
-def sets(of_model):
-    """The images of that audit, as its images.zarr has them."""
-    return tuple((f"λ={scale}", str(of_model / f"extract/scale=0{scale}.00/images.zarr")) for scale in (0, 2))
+def sets(tmp_path_factory, photos):
+    """40 images for each of two λ, some of which are training photos with a little noise."""
+    train, rng = side_jax.load_images("image_folder", photos[0], 32, 1).images, np.random.default_rng(0)
+    root, paths = tmp_path_factory.mktemp("sets"), []
+    for scale, copies in ((0, 4), (2, 20)):
+        noise = np.where(np.arange(40) < copies, 2, 120)[:, None, None, None]
+        images = np.clip(train[:40] + noise * rng.normal(size=train[:40].shape), 0, 255).astype(np.uint8)
+        np.savez(root / f"{scale}.npz", images=images)
+        paths.append((f"λ={scale}", str(root / f"{scale}.npz")))
+    return tuple(paths)
 
 
 def of_samples(photos, sets, workdir, **changes):
@@ -68,8 +75,15 @@ def of_samples(photos, sets, workdir, **changes):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, photos, sets):
-    """A finished audit of the same images without the model."""
+    """A finished audit of these images."""
     return of_samples(photos, sets, tmp_path_factory.mktemp("runs") / "alone")
+
+
+@pytest.fixture(scope="module")
+def of_its_images(tmp_path_factory, photos, of_model):
+    """A finished audit of the images of `of_model`, as its images.zarr has them, without the model."""
+    sets = tuple((f"λ={scale}", str(of_model / f"extract/scale=0{scale}.00/images.zarr")) for scale in (0, 2))
+    return of_samples(photos, sets, tmp_path_factory.mktemp("runs") / "its_images")
 
 
 def metrics(workdir):
@@ -92,13 +106,18 @@ def same(first, second):
         assert first == second
 
 
-def test_same_images_have_the_same_numbers_with_the_model_and_without(of_model, alone):
-    ours, models = metrics(alone), metrics(of_model)
+@pytest.mark.slow
+def test_same_images_have_the_same_numbers_with_the_model_and_without(of_model, of_its_images):
+    ours, models = metrics(of_its_images), metrics(of_model)
     for name in ("scales", "null", "heldout_photos", "duplicates", "guided_mean", "guided_against_random", "bands"):
         same(ours[name], models[name])
     assert any(row["train"]["bands"]["high"]["ams"]["value"] > 0 for row in ours["scales"])
-    columns = [name for name in pq.read_schema(alone / "matches.parquet").names if name not in ("label", "method")]
-    table, other = (pq.read_table(workdir / "matches.parquet", columns=columns) for workdir in (alone, of_model))
+    columns = [
+        name for name in pq.read_schema(of_its_images / "matches.parquet").names if name not in ("label", "method")
+    ]
+    table, other = (
+        pq.read_table(workdir / "matches.parquet", columns=columns) for workdir in (of_its_images, of_model)
+    )
     for name in columns:
         one, two = table[name].to_pylist(), other[name].to_pylist()
         if name.endswith(("scores", "ratio")):  # distances lose digits: ‖x‖² − 2 (x·y − ½‖y‖²)
@@ -107,14 +126,15 @@ def test_same_images_have_the_same_numbers_with_the_model_and_without(of_model, 
             assert one == two, name
 
 
-def test_verdicts_are_the_same_sentences_with_the_model_and_without(of_model, alone):
-    ours, models = metrics(alone), metrics(of_model)
+@pytest.mark.slow
+def test_verdicts_are_the_same_sentences_with_the_model_and_without(of_model, of_its_images):
+    ours, models = metrics(of_its_images), metrics(of_model)
     said = [sentence.replace(method_name(models["method"]), "Guidance") for sentence in verdicts(models)]
     said = [sentence for sentence in said if not sentence.startswith("Asked for by name")]  # recall needs the model
     assert any("this target gives back training data" in sentence for sentence in said)
     assert any("its best λ against Random" in sentence for sentence in said)
     assert [sentence for sentence in verdicts(ours) if sentence in said] == said
-    page = (alone / "report.html").read_text()
+    page = (of_its_images / "report.html").read_text()
     assert all(sentence.replace("<", "&lt;") in page for sentence in said)
 
 
@@ -159,7 +179,7 @@ def test_another_set_extends_an_audit_and_other_images_are_refused(alone, photos
     assert {path.name for path in (first / "extract/scale=00.00").glob("part-*")} == parts
     same(metrics(first)["scales"], metrics(alone)["scales"])
     with pytest.raises(ValueError, match="samples.paths: other images in 'λ=2', or another order"):
-        of_samples(photos, (sets[0], ("λ=2", sets[0][1] + "/")), first)
+        of_samples(photos, (sets[0], ("λ=2", shutil.copy(sets[0][1], tmp_path / "other.npz"))), first)
 
 
 def write_set(folder, images, names):

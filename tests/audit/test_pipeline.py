@@ -194,7 +194,8 @@ def test_corrupt_artifact_is_named(copy, name):
         pipeline.run(smoke_config(), copy, stages=("distill",))
 
 
-@pytest.mark.parametrize("batch_size", [pytest.param(5, marks=pytest.mark.slow), "auto"])
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [5, "auto"])
 def test_batch_size_changes_no_match(finished, copy, batch_size):
     shutil.rmtree(copy / "extract")
     pipeline.run(smoke_config(**{"extract.batch_size": batch_size}), copy)
@@ -219,6 +220,7 @@ CLUSTERS = {"labels.source": "clusters", "labels.num_clusters": 4, "labels.cohes
 METHODS = ("random", "ol_ti", "side", "random_labels")
 
 
+@pytest.mark.slow
 @pytest.mark.given(
     kind=9,
     input="`extract.scales=(0,)` with the default guide",
@@ -334,6 +336,7 @@ def test_exact_guide_that_cannot_be_read_is_named(copy):
 EXACT_METHODS = ("random", "side_exact", "exact_train", "exact_heldout")
 
 
+@pytest.mark.slow
 def test_exact_methods_are_rows_of_table_1_with_bound_and_control(copy):
     """Target and synthetic images are there; the bound and its control keep their own photos, equally many."""
     for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
@@ -388,8 +391,13 @@ def test_unguided_audit_makes_no_surrogate(copy):
         ({"classifier.guide": "time_independent"}, "time_independent", 40),  # the teacher itself
         pytest.param({"labels.targets": "hard"}, "time_dependent", 40, marks=pytest.mark.slow),
         pytest.param({"labels.source": "dataset"}, "time_dependent", 40, marks=pytest.mark.slow),
-        ({"labels.targets": "hard", "classifier.guide": "time_independent"} | CLUSTERS, "time_independent", 4),
-        ({"labels.descriptor": "teacher"} | CLUSTERS, "time_dependent", 4),
+        pytest.param(
+            {"labels.targets": "hard", "classifier.guide": "time_independent"} | CLUSTERS,
+            "time_independent",
+            4,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"labels.descriptor": "teacher"} | CLUSTERS, "time_dependent", 4, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_label_and_guide_trains(copy, changes, guide, num_classes):

@@ -20,7 +20,7 @@ from configs import orl, smoke
 from side_jax.audit import pipeline
 from side_jax.audit.dataset import load_split
 from side_jax.audit.options import AuditOptions
-from side_jax.report.figures import png_data
+from side_jax.report.figures import picture_data
 from side_jax.report.page import verdicts
 from side_jax.runtime.arrays import load_array
 from tests.targets.test_steering import small_target
@@ -90,7 +90,7 @@ def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict
     preview = load_array(tmp_path / "run" / "sanity" / "images.zarr")
     assert len(preview) == 8
     for image in preview:
-        assert png_data(image) in page
+        assert picture_data(image) in page
 
 
 def smoke_config(fields):

@@ -25,6 +25,7 @@ def check(chapter, tmp_path, **sizes):
     return numbers, text, claims
 
 
+@pytest.mark.slow
 @pytest.mark.optax
 def test_the_relu_autoencoder(tmp_path):
     numbers, text, claims = check("relu_dae", tmp_path, image_size=8, num_steps=30, seeds=2)

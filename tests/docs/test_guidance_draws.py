@@ -26,6 +26,7 @@ def test_window_guides_inside_and_nowhere_else(known):
     assert not inside[[0, 3]].any()
 
 
+@pytest.mark.slow
 def test_image_has_the_scale_at_its_place_whatever_the_others_have(known):
     mixed = draws._images(known, draws.Draw("single", (0.0, 4.0), synthetic=8), 4)
     alone = draws._images(known, draws.Draw("single", (4.0,), synthetic=8), 4)

@@ -24,7 +24,7 @@ def shown(monkeypatch):
 
 def test_heading_with_a_reference_set_colours_its_column(shown):
     text = shown(Table(["λ", Text("AMS", "train"), Text("AMS, held-out", "heldout")], [["0", "1.2", "3.4"]]))
-    assert '<th>λ</th><th><span class="train">AMS</span></th>' in text
+    assert '<th scope="col">λ</th><th scope="col"><span class="train">AMS</span></th>' in text
     assert '<tr><td>0</td><td class="train">1.2</td><td class="heldout">3.4</td></tr>' in text
 
 
@@ -32,7 +32,7 @@ def test_caption_names_the_photos_that_a_table_or_figure_is_against(shown):
     for block in (Table(["λ"], [["0"]], "AMS", {"train": 30, "heldout": 20}), Figure("", "", {"heldout": 20})):
         text = re.sub(r"\s+|</?span[^>]*>", " ", shown(block))
         assert re.search("scored against .*20 held-out photos", text)
-    assert "scored against" not in shown(Table(["λ"], [["0"]], "AMS"), Figure(""))
+    assert "scored against" not in shown(Table(["λ"], [["0"]], "AMS"), Figure("", ""))
 
 
 def test_last_cell_of_a_short_row_spans_the_rest(shown):
@@ -51,13 +51,13 @@ def test_cell_has_lines_of_different_reference_sets_and_pictures(shown):
 def test_groups_and_foot_frame_a_table(shown):
     groups, foot = [("", 1), ("high", 2)], [["mean", "5", "6"]]
     text = shown(Table(["method", "AMS", "UMS"], [["SIDE", "1", "2"]], groups=groups, foot=foot))
-    assert '<tr><th colspan="1"></th><th colspan="2">high</th></tr>' in text
+    assert '<tr><th scope="colgroup" colspan="1"></th><th scope="colgroup" colspan="2">high</th></tr>' in text
     assert re.search(r"<tfoot>\s*<tr><td>mean</td><td>5</td><td>6</td></tr>\s*</tfoot>", text)
 
 
 def test_text_of_every_block_is_escaped(shown):
     bad, safe = "<b>&", "&lt;b&gt;&amp;"
-    assert shown(Table([bad], [[bad]], bad), Note(bad), Sentences([bad]), Figure("", bad)).count(safe) == 6
+    assert shown(Table([bad], [[bad]], bad), Note(bad), Sentences([bad]), Figure("", bad)).count(safe) == 8
 
 
 def test_sections_hold_no_html():

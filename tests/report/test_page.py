@@ -98,6 +98,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "recall": None,
             "samples": None,
             "at_risk": NONE_AT_RISK,
+            "marks": None,
             "verdicts": said,
             "quality": {
                 "against": "heldout",
@@ -152,6 +153,7 @@ def methods(by_scale, compared):
 
 FACTS = {
     "workdir": "<script>alert(1)</script>",
+    "run": "0123456789abcdef",
     "options": {
         "target": {"source": "load", "path": "x"},
         "dataset": {
@@ -188,18 +190,18 @@ FACTS = {
 def page(numbers, heldout=True):
     image = np.zeros((8, 8, 1), np.uint8)
     photo = (image, "s1/<1>.pgm", 0.9)
-    sheets = [Sheet("λ = 0, best", [Pair(7, image, photo, photo if heldout else None)])]
+    sheets = [Sheet("λ = 0, best", [Pair(7, 0.0, image, photo, photo if heldout else None)])]
     best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
     return render(Page(numbers, FACTS, sheets, best))
 
 
 def test_page_is_one_file_with_everything_and_names_escaped():
     text = page(metrics(10))
-    assert "<script" not in text
+    assert text.count("<script") == 1  # its own
     assert "&lt;b&gt;bad&lt;/b&gt;.jpg" in text
     assert "s1/&lt;1&gt;.pgm" in text
     assert text.count("<svg") == 4
-    assert text.count("data:image/png;base64") == 3
+    assert text.count("data:image/png;base64") == 2 * 3  # in its sheet, and in the first screen
     assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     ).replace("https://matplotlib.org", "")
@@ -236,7 +238,9 @@ def test_page_has_every_method_by_scale_and_its_best_against_random():
     rows = re.findall(r"<tr><td>([^<]*)</td><td>([^<]*)</td><td>(\d)</td>", table)
     assert rows == [("Random", "", "0"), ("SIDE", "a classifier of training photos", "5")]
     assert "50.0 [34.0, 66.0]" in table
-    assert "2.0 times" in text[text.index("The best λ of each") : text.index("best score of every image")]
+    assert (
+        "2.0 times" in text[text.index("The best λ of each") : text.index("Histograms: best score of every image</h2>")]
+    )
 
 
 def test_page_forecasts_what_more_images_would_find_and_names_the_model():
@@ -361,8 +365,8 @@ def test_a_no_that_could_not_have_been_a_yes_is_not_enough_images():
     assert "not enough images to say (p = 1.000). Copies matter from a share of 1.00 %, and a share of 22" in said
     assert "83 images in place of 40 would halve that share" in said
     text = page(metrics(0))
-    assert "<td>Are training images given back?</td>" in text
-    assert "<td>not enough data</td>" in text
+    assert '<span class="question">Are training images given back?</span>' in text
+    assert "<strong>not enough data</strong>" in text
 
 
 FOLDERS = {"classes": np.where(TRAIN, 0, -1)}  # training photos in class folders, held-out ones flat

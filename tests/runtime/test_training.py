@@ -214,6 +214,7 @@ def test_training_that_was_asked_to_stop_resumes_to_the_same_bits(tmp_path, monk
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_1_2_and_8_devices_see_the_same_batches_and_losses(tmp_path):
     """A process for each: the number of devices is fixed once JAX has started."""
     results = {}

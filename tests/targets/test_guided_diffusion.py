@@ -16,7 +16,7 @@ from side_jax.targets.guided_diffusion import files, read_architecture, state_di
 from side_jax.targets.state_dict import to_torch
 from tests.golden.ours import GOLDEN, adm_noise, difference, write_adm
 
-MODELS = ["legacy", "updown", "new_order"]
+MODELS = ["legacy", pytest.param("updown", marks=pytest.mark.slow), "new_order"]
 
 
 @pytest.mark.parametrize("name", MODELS)

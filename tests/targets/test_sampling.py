@@ -42,7 +42,7 @@ def exact(target):
     return side_jax.exact_guide(target, images, np.arange(14) % 7, block=5)
 
 
-@pytest.fixture(params=["student", "exact"])
+@pytest.fixture(params=[pytest.param("student", marks=pytest.mark.slow), "exact"])
 def guide(request):
     return request.getfixturevalue(request.param)
 
@@ -54,7 +54,7 @@ def assert_equal_but_for_rounding(first, second):
     assert (difference > 0).mean() <= 1e-3
 
 
-@pytest.mark.parametrize("name", [None, "student", "exact"])
+@pytest.mark.parametrize("name", [None, pytest.param("student", marks=pytest.mark.slow), "exact"])
 def test_image_depends_on_seed_and_index_and_not_on_the_batch(target, name, request):
     guided = {"guide": request.getfixturevalue(name), "scale": 4.0} if name else {}
     options = {"num_steps": 4, **guided}
@@ -98,7 +98,14 @@ class Brightness(nn.Module):
         return jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], axis=1) / 10
 
 
-@pytest.mark.parametrize(("clip_x0", "options"), [(1.0, {}), (1.0, {"clip": "consistent"}), (None, {})])
+@pytest.mark.parametrize(
+    ("clip_x0", "options"),
+    [
+        (1.0, {}),
+        pytest.param(1.0, {"clip": "consistent"}, marks=pytest.mark.slow),
+        pytest.param(None, {}, marks=pytest.mark.slow),
+    ],
+)
 def test_guidance_makes_images_of_its_class(target, clip_x0, options):
     """At the default options too, though this random target clips nearly everywhere (DESIGN §3)."""
     model, guide = dataclasses.replace(target, clip_x0=clip_x0), Classifier(Brightness(), {})

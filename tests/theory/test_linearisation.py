@@ -116,6 +116,7 @@ def test_angles_between_spans_of_complex_pairs_are_those_of_the_real_spans():
     np.testing.assert_allclose(subspace_angles(pair, turned), [0.3, 0], atol=1e-7)
 
 
+@pytest.mark.slow
 def test_top_8_eigenpairs_of_the_orl_target_have_residuals_of_a_thousandth(orl_case):
     target, noisy = orl_case
     found = Linearisation(target.denoise, STEPS).eigenpairs(noisy(1, 400), 400, k=8)

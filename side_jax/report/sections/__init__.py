@@ -9,6 +9,7 @@ from side_jax.report.sections.duplicates import SECTION as DUPLICATES
 from side_jax.report.sections.forecast import SECTION as FORECAST
 from side_jax.report.sections.guide import SECTION as GUIDE
 from side_jax.report.sections.histograms import SECTION as HISTOGRAMS
+from side_jax.report.sections.marks import SECTION as MARKS
 from side_jax.report.sections.methods import SECTION as METHODS
 from side_jax.report.sections.other import SECTION as OTHER
 from side_jax.report.sections.quality import SECTION as QUALITY
@@ -41,6 +42,7 @@ SECTIONS: list[Section] = [
     GUIDE,
     DETECT,
     STEER,
+    MARKS,
     SHEETS,
     TRUST,
 ]

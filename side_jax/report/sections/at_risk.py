@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from side_jax.report.blocks import Block, Cell, Note, Picture, Table
-from side_jax.report.section import Page, Section
+from side_jax.report.blocks import Block, Cell, More, Note, Picture, Table
+from side_jax.report.section import FoundPhoto, Page, Section
 from side_jax.report.wording import percent
 from side_jax.runtime.files import Json
 
@@ -24,8 +24,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         against,
     )
     rows: list[list[Cell]] = [
-        [Picture(pixels, f"training photo {row['id']}"), *_cells(row)]
-        for pixels, row in zip(page.at_risk, found["rows"], strict=True)
+        [Picture(photo.photo, f"training photo {row['id']}"), *_cells(row, photo)]
+        for photo, row in zip(page.at_risk, found["rows"], strict=True)
     ]
     headings = [
         "photo",
@@ -53,14 +53,28 @@ def _blocks(page: Page) -> Iterator[Block]:
     )
 
 
-def _cells(row: Json) -> list[str]:
+def _cells(row: Json, photo: FoundPhoto) -> list[Cell]:
     best = "" if row["best_score"] is None else f"{row['best_score']:.3f}, {row['best_by']}"
     recall = ""
     if row["recall_drawn"]:
         recall = f"{row['recall_drawn']}, best {row['recall_score']:.3f}, rank {row['recall_rank']}"
     rate = f"{percent(row['false_discovery_rate'])} %"
-    counts = [str(row["images"]), best, recall, str(row["copies"])]
+    counts = [_found(row, photo), best, recall, str(row["copies"])]
     return [row["id"], row["class"], rate, *counts, _ADVICE[row["advice"]]]
+
+
+def _found(row: Json, photo: FoundPhoto) -> Cell:
+    """The number of images that find a photo; opened, which ones."""
+    if not row["found"]:
+        return str(row["images"])
+    texts = [f"{one['by']} #{one['index']}: {one['score']:.3f}" for one in row["found"]]
+    pictures = [(Picture(image, text), text) for image, text in zip(photo.images, texts, strict=False)]
+    left = row["images"] - len(texts)
+    return More(
+        str(row["images"]),
+        texts[len(pictures) :] + [f"and {left:,} more: matches.parquet"] * (left > 0),
+        pictures,
+    )
 
 
 SECTION = Section(

@@ -32,7 +32,7 @@ def _blocks(page: Page) -> Iterator[Block]:
     generated, members = detect["generated"], detect["members"]
     yield Sentences(sentences(detect))
     if page.ranked and any(page.ranked):
-        yield Figure(figure(*page.ranked))
+        yield Figure(figure(*page.ranked), "How well scores tell memorized images and training photos")
     if not generated["too_few"]:
         counts = f"{generated['positives']} memorized, {generated['negatives']} others"
         yield _scores(generated, f"Generated images, λ = {generated['scale']:g}: {counts}")

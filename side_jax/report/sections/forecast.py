@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from side_jax.report.blocks import Block, Figure, Note, Table, Text
-from side_jax.report.figures import REAL, TRAIN, new_axes, svg
+from side_jax.report.figures import REAL, TRAIN, new_axes, svg, with_tips
 from side_jax.report.section import Page, Section
 from side_jax.report.wording import band_range, count_interval, interval, scale_name, scale_title
 from side_jax.runtime.files import Json
@@ -84,7 +84,8 @@ def curves(rows: list[Json]) -> str:
             value, low, high = (np.array([one[name] for one in model]) for name in ("value", "low", "high"))
             errors = np.maximum([value - low, high - value], 0)
             numbers = [one["num_images"] for one in model]
-            axis.errorbar(numbers, value, errors, fmt="o", color=_MODEL, markersize=4, capsize=3, label="model")
+            bars = axis.errorbar(numbers, value, errors, fmt="o", color=_MODEL, markersize=4, capsize=3, label="model")
+            with_tips(bars.lines[0], [f"{one['num_images']:,} images: {count_interval(one)} photos" for one in model])
         if axis.get_ylim()[1] > row["photos"] / 3:  # else it would flatten the curve
             axis.axhline(row["photos"], color="black", linewidth=0.6, linestyle=":")
         axis.set(

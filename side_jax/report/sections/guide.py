@@ -19,7 +19,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         " the optimum of the student's loss (Eq. 11) on the same images: the ceiling. Near the right end no classifier"
         " could tell much; a fall well before it means a weak guide."
     )
-    yield Figure(agreement_curve(_agreement(page.metrics), distill["num_classes"]))
+    curve = agreement_curve(_agreement(page.metrics), distill["num_classes"])
+    yield Figure(curve, "Agreement of the guide with its labels, by timestep")
 
 
 def _agreement(metrics: Json) -> dict[str, dict[str, float]]:

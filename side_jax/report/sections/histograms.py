@@ -19,7 +19,8 @@ def _blocks(page: Page) -> Iterator[Block]:
         yield Note(
             f"At {len(shown)} of the {len(scales)} λ: the ends, the highest AMS in band {page.band}, and some between."
         )
-    yield Figure(score_histograms(page.metrics, {scale: page.best[scale] for scale in shown}), against=page.paired)
+    drawn = score_histograms(page.metrics, {scale: page.best[scale] for scale in shown})
+    yield Figure(drawn, "Best score of every image", page.paired)
 
 
 def histogram_scales(metrics: Json) -> list[float]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from side_jax.evidence.scores import Band
 from side_jax.report.blocks import Block, Figure, Note, Table, Text
-from side_jax.report.figures import HELDOUT, TRAIN, new_axes, svg
+from side_jax.report.figures import HELDOUT, TRAIN, new_axes, svg, with_tips
 from side_jax.report.section import Page, Section
 from side_jax.report.wording import (
     band_range,
@@ -141,12 +141,19 @@ def _curve(
     axis: "Axes", scales: list[float], estimates: list[dict[str, float]], color: str, style: str, name: str
 ) -> None:
     value, low, high = (100 * np.array([e[key] for e in estimates]) for key in ("value", "low", "high"))
+    tips = [f"{name}, λ = {scale:g}: {interval(e)} %" for scale, e in zip(scales, estimates, strict=True)]
     if len(scales) >= _RIBBON:
-        axis.plot(scales, value, color=color, linestyle=style, linewidth=1.4, label=name)
+        (line,) = axis.plot(
+            scales, value, color=color, linestyle=style, linewidth=1.4, marker="o", markersize=2, label=name
+        )
+        with_tips(line, tips)
         axis.fill_between(scales, low, high, color=color, alpha=0.15, linewidth=0)
         return
     errors = np.maximum([value - low, high - value], 0)
-    axis.errorbar(scales, value, errors, color=color, linestyle=style, marker="o", markersize=4, capsize=3, label=name)
+    bars = axis.errorbar(
+        scales, value, errors, color=color, linestyle=style, marker="o", markersize=4, capsize=3, label=name
+    )
+    with_tips(bars.lines[0], tips)
 
 
 SECTION = Section("scores", "Scores, in % with 95 % intervals", _blocks)

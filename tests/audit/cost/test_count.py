@@ -176,6 +176,7 @@ def test_match_is_counted_by_hand():
     assert (match.what, match.flops) == ("match", 2 * 2 * 1000 * (256 + 256 + 1))
 
 
+@pytest.mark.slow
 def test_memory_falls_with_the_devices_that_share_a_batch():
     changes = UNGUIDED | {"extract.batch_size": 64}
     one, eight = (sweep(audit_cost(setting(devices=devices, **changes)).needs).program for devices in (1, 8))

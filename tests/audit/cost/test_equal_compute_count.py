@@ -33,6 +33,7 @@ def at_equal_compute(one, num_images=12, method=""):
     return random_images_at_equal_compute(one, one.methods()[method], num_images, SURROGATE, ExtractStage())
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_dry_run():
     """But for what the compiler saves: of the surrogate's stages, and of a guided and an unguided image."""
     one = setting(**LOADED)
