@@ -17,7 +17,7 @@ from side_jax.audit.stage import Audit
 from side_jax.audit.stages.recall import Recalled
 from side_jax.evidence import ranking
 from side_jax.evidence.at_risk import SURE, q_values
-from side_jax.evidence.metrics import in_band
+from side_jax.evidence.scores import in_band
 from side_jax.matching.pool import Pool
 from side_jax.runtime.files import Json, write_bytes
 

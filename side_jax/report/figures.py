@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -21,25 +21,31 @@ def png_data(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def png(figure: "Figure") -> bytes:
+    """A figure as the bytes of a PNG, and closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    _pyplot().close(figure)
+    return buffer.getvalue()
+
+
 def svg(figure: "Figure") -> str:
     """A figure as SVG text, and closed."""
-    import matplotlib.pyplot as plt
-
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight")
-    plt.close(figure)
+    _pyplot().close(figure)
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches."""
+    return _pyplot().figure(figsize=(width, height), layout="constrained")
+
+
 def new_axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) -> "tuple[Figure, list[Axes]]":
     """`count` panels, at most `columns` side by side."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     columns = min(count, columns)
     rows = -(-count // columns)
     size = width * columns, height * rows
@@ -47,3 +53,13 @@ def new_axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) 
     for unused in axes.flat[count:]:
         unused.remove()
     return figure, list(axes.flat[:count])
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
+    import matplotlib.pyplot as plt
+
+    return plt
