@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from side_jax.audit.stage import Audit
 from side_jax.audit.stages.detect import HEADLINE, MEMBERSHIP, SCORES, column_name
 from side_jax.audit.stages.steer import PICTURES
-from side_jax.audit.sweep import generated_images
+from side_jax.audit.sweep import generated_images, num_images
 from side_jax.data.images import ImageSet
 from side_jax.matching.columns import with_ids
 from side_jax.report.blocks import Pair, Photo, Sheet
@@ -41,14 +41,18 @@ def choose_rows(audit: Audit, table: pa.Table, best: np.ndarray, ids: Sequence[s
 
 def contact_sheets(audit: Audit, chosen: dict[float, dict[str, pa.Table]]) -> list[Sheet]:
     """λ -> title -> rows (`choose_rows`), with their images."""
+    scales = audit.options.extract.scales  # matches.parquet has the main method's first, in this order
+    counts = np.cumsum([0, *(num_images(audit, scale) for scale in scales)])
+    first = dict(zip(scales, counts.tolist(), strict=False))
     return [
-        Sheet(f"{audit.options.samples.title(scale)}, {title}", _pairs(audit, scale, rows))
+        Sheet(f"{audit.options.samples.title(scale)}, {title}", _pairs(audit, scale, rows, first[scale]))
         for scale, tables in chosen.items()
         for title, rows in tables.items()
     ]
 
 
-def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
+def _pairs(audit: Audit, scale: float, table: pa.Table, first: int) -> list[Pair]:
+    """Rows of one λ with their images; row `first` of matches.parquet is image 0."""
     rows = table.to_pylist()
     best = np.array([row["scores"][0] for row in rows], np.float32)
     generated = generated_images(audit, scale, table["index"].to_numpy(), best)
@@ -57,7 +61,9 @@ def _pairs(audit: Audit, scale: float, table: pa.Table) -> list[Pair]:
     heldout = _nearest_photos(audit.split.heldout, rows, "heldout_") if compared else None
     names = audit.samples[scale].ids if audit.samples else ()
     return [
-        Pair(row["index"], image, train[i], heldout[i] if heldout else None, names[row["index"]] if names else "")
+        Pair(
+            first + row["index"], image, train[i], heldout[i] if heldout else None, names[row["index"]] if names else ""
+        )
         for i, (row, image) in enumerate(zip(rows, generated, strict=True))
     ]
 

@@ -1,7 +1,7 @@
 """--replay: makes one match again from (seed, index, λ), and compares it with what the sweep recorded."""
 
+import dataclasses
 import io
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -56,7 +56,8 @@ def replay(config: Config, workdir: epath.PathLike, asked: str) -> str:
     return f"{made.describe()}\npicture: {picture}"
 
 
-class Match(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Match:
     """A row of matches.parquet.
 
     Attributes:

@@ -60,7 +60,7 @@ def sample_with_path(
     return x_0, path, predicted
 
 
-def _x_t(x_t: jax.Array, prediction: Prediction) -> jax.Array:  # noqa: ARG001
+def _x_t(x_t: jax.Array, prediction: Prediction) -> jax.Array:
     return x_t
 
 
@@ -74,9 +74,7 @@ def _scan(
 ) -> tuple[jax.Array, PyTree]:
     """The result, and what is kept of each step, such as its x_t: it costs nothing where it is not used."""
 
-    def body(
-        carry: tuple[jax.Array, PyTree], step: tuple[jax.Array, Steps]
-    ) -> tuple[tuple[jax.Array, PyTree], PyTree]:
+    def body(carry: tuple[jax.Array, PyTree], step: tuple[jax.Array, Steps]) -> tuple[tuple[jax.Array, PyTree], PyTree]:
         (x_t, state), (i, (t, s)) = carry, step
         prediction = denoise(x_t, jnp.full(x_t.shape[:1], t.t))
         z = _noise(keys, i + 1, x_t.shape[1:]) if solver.draws_noise and keys is not None else None

@@ -73,10 +73,14 @@ Photo = tuple[np.ndarray, str, float]  # pixels uint8 [H, W, C], id, score
 class Pair:
     """A generated image with its nearest training photo and, if there are any, its nearest held-out photo.
 
-    An image that was given has the name of its file.
+    Attributes:
+      number: its row of matches.parquet, by which `--replay` knows it.
+      generated: uint8 [H, W, C].
+      train, heldout: the photos.
+      name: the file of an image that was given; empty for one that the audit generated.
     """
 
-    index: int
+    number: int
     generated: np.ndarray
     train: Photo
     heldout: Photo | None

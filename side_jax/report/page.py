@@ -12,6 +12,16 @@ from side_jax.runtime.files import Json
 
 def render(page: Page) -> str:
     """The page as text: the verdicts of all sections, then each section."""
+    return template("page.html.j2").render(
+        facts=page.facts,
+        answers=None if withheld(page.metrics) else answers(page.metrics),
+        verdicts=Sentences(verdicts(page.metrics)),
+        sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, which may use the macros of blocks.html.j2."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -19,12 +29,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
     )
     environment.filters["png"] = png_data
-    return environment.get_template("page.html.j2").render(
-        facts=page.facts,
-        answers=None if withheld(page.metrics) else answers(page.metrics),
-        verdicts=Sentences(verdicts(page.metrics)),
-        sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
-    )
+    return environment.get_template(name)
 
 
 def verdicts(metrics: Json) -> list[str]:

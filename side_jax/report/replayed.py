@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # matplotlib is slow to import
     from matplotlib.axes import Axes
 
 _STEPS = 8  # of the path, at most
+_NO_SCORE = 5e-5  # a difference that four decimals do not show
 _ID = 28  # characters of an id under a picture
 
 
@@ -82,6 +83,8 @@ class Replayed:
         """Whether it is the same picture, in words and numbers."""
         answer = same_picture(self.pixels, self.scores)
         by_score = f"its scores with the recorded photos differ by {self.scores:.4f} at most"
+        if self.scores < _NO_SCORE:
+            by_score = "its scores with the recorded photos are the same"
         if self.pixels is None:
             return f"{answer} (the sweep did not keep it): {by_score}"
         if not self.pixels.largest:
@@ -109,7 +112,10 @@ def draw_path(replayed: Replayed) -> bytes:
     ends = [(path.image, "made again", "", "black")]
     if replayed.recorded is not None:
         ends.append((replayed.recorded, "recorded", "", "black"))
-    for photo, name, color in ((replayed.train, "training photo", TRAIN), (replayed.heldout, "held-out photo", HELDOUT)):
+    for photo, name, color in (
+        (replayed.train, "training photo", TRAIN),
+        (replayed.heldout, "held-out photo", HELDOUT),
+    ):
         if photo:
             ends.append((photo.pixels, f"nearest {name}", f"{photo.score:.4f}\n{_short(photo.id)}", color))
     figure = new_figure(1.15 * len(steps) + 2.3 * len(ends) + 0.5, 3.6)
