@@ -143,7 +143,7 @@ def _mean_with_two_more(values: np.ndarray) -> Estimate:
 
 
 def toss_test(changes: Int[np.ndarray, " n"]) -> float:
-    """Two-sided p of "each change is as likely as its opposite", exact: of a sum of ±1 and ±2 at least so far from 0."""
+    """Two-sided p of "each change is as likely as its opposite", exact: of a sum of ±1 and ±2 as far from 0 or more."""
     ones, twos = (int((np.abs(changes) == size).sum()) for size in (1, 2))
     steps = stats.binom.pmf(np.arange(ones + 1), ones, 0.5)  # of sums −ones, −ones + 2, …
     leaps = np.zeros(2 * twos + 1)

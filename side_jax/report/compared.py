@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from side_jax.evidence.at_risk import SURE
 from side_jax.evidence.before_after import Change, auroc_change, compare_images, share_change
-from side_jax.evidence.intervals import Estimate
+from side_jax.evidence.intervals import Difference, Estimate
 from side_jax.evidence.unpaired import difference_of_estimates
 from side_jax.report.answers import answers
 from side_jax.report.blocks import Block, Cell, Figure, Note, Picture, Table
 from side_jax.report.figures import new_axes, svg
 from side_jax.report.finished import Finished
 from side_jax.report.page import withheld
-from side_jax.report.wording import band_range, decimals, interval, p_value, percent
+from side_jax.report.wording import SIGNIFICANT, band_range, decimals, interval, p_value, percent
 from side_jax.runtime.files import differing
 
 Said = tuple[list[str], list[Block]]
@@ -85,7 +85,7 @@ def images(a: Finished, b: Finished, titles: list[str]) -> Said:
             found[band[0]].append((title, changes))
     top = a.bands[-1]
     said = [
-        f"{title}: AMS ({top[0]}) {percent(changes['ams'].before.value)} % in A,"
+        f"{title}: {_word(changes['ams'].difference)}. AMS ({top[0]}) {percent(changes['ams'].before.value)} % in A,"
         f" {percent(changes['ams'].after.value)} % in B: {_points(changes['ams'])}"
         + (
             f"; the excess over held-out photos changes by {_points(changes['excess'])}."
@@ -132,6 +132,12 @@ def _same_number(titles: list[str], counts: list[list[int]]) -> str:
         if one != other
     ]
     return f"As many images of both are compared ({'; '.join(fewer)}). " if fewer else ""
+
+
+def _word(difference: Difference) -> str:
+    if difference.p >= SIGNIFICANT:
+        return "no difference shown"
+    return "fewer copies in B" if difference.estimate.value < 0 else "more copies in B"
 
 
 def _points(change: Change) -> str:
@@ -188,8 +194,8 @@ def at_risk(a: Finished, b: Finished) -> Said:
     headings = ["photo", "id", "", "A: false-discovery rate, images", "B: false-discovery rate, images"]
     note = Note(
         f"Photos are the same by content. At most {_SHOWN} of each kind are shown; at_risk.csv of both workdirs has"
-        " all. A photo near the limit may cross it by chance: the scores above say whether B gives back less than A. Of a"
-        " photo that B was not trained on, B's audit says nothing."
+        " all. A photo near the limit may cross it by chance: the scores above say whether B gives back less than A."
+        " Of a photo that B was not trained on, B's audit says nothing."
     )
     return [said], [Table(headings, rows), note]
 
@@ -280,7 +286,7 @@ def quality(a: Finished, b: Finished, titles: list[str]) -> Said:
                 values.append(values[1] - values[0])
                 rows.append([title, "Fréchet distance", *(f"{value:.3f}" for value in values), "–"])
     note = (
-        "Distances to photos in the descriptor's space; lower is better. The two KID are compared as independent, though"
-        " their photos and noise may be the same: interval and p are wider than necessary."
+        "Distances to photos in the descriptor's space; lower is better. The two KID are compared as independent,"
+        " though their photos and noise may be the same: interval and p are wider than necessary."
     )
     return [], [Table(["", "distance", *_HEADINGS], rows), Note(note)] if rows else []
