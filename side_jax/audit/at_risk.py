@@ -18,7 +18,7 @@ from side_jax.audit.stages.recall import Recalled
 from side_jax.audit.sweep import generated_images
 from side_jax.evidence import ranking
 from side_jax.evidence.at_risk import SURE, q_values
-from side_jax.evidence.metrics import in_band
+from side_jax.evidence.scores import in_band
 from side_jax.matching.pool import Pool
 from side_jax.report.section import FoundPhoto
 from side_jax.runtime.files import Json, write_bytes

@@ -21,6 +21,7 @@ import side_jax
 from side_jax.audit import pipeline, status
 from side_jax.audit.cost.dry_run import UTILISATION, dry_run
 from side_jax.audit.options import Config
+from side_jax.audit.replay import replay
 from side_jax.audit.stage import Audit
 from side_jax.runtime import distributed, preemption
 from side_jax.runtime.files import AuditError
@@ -32,8 +33,11 @@ _STATUS = flags.DEFINE_bool("status", False, "Print how far every stage of --wor
 _FORCE_NEW = flags.DEFINE_bool("force_new", False, "If --workdir was made otherwise, work in a new folder beside it.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the whole audit would cost; run nothing, write nothing.")
 _UTILISATION = flags.DEFINE_float("utilisation", UTILISATION, "Of --dry_run: share of an accelerator's peak speed.")
+_REPLAY = flags.DEFINE_string(
+    "replay", None, "A match to make again, with its path: its number on the page (row of matches.parquet), or λ:index."
+)
 app.define_help_flags()
-for _flag in (_CONFIG, _WORKDIR, _STAGES, _STATUS, _FORCE_NEW, _DRY_RUN, _UTILISATION):
+for _flag in (_CONFIG, _WORKDIR, _STAGES, _STATUS, _FORCE_NEW, _DRY_RUN, _UTILISATION, _REPLAY):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[_flag.name])  # so that --help lists it
 
 
@@ -47,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(status.describe(_WORKDIR.value))
             elif _DRY_RUN.value:
                 print(dry_run(_config(), _UTILISATION.value))
+            elif _REPLAY.value is not None:
+                print(replay(_config(), _WORKDIR.value, _REPLAY.value))
             else:
                 config = _config()
                 distributed.initialize(distributed.cluster_from_environment(os.environ))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from side_jax.audit.stage import Audit
 from side_jax.audit.stages.detect import HEADLINE, MEMBERSHIP, SCORES, column_name
 from side_jax.audit.stages.steer import PICTURES
-from side_jax.audit.sweep import generated_images
+from side_jax.audit.sweep import generated_images, num_images
 from side_jax.data.images import ImageSet
 from side_jax.evidence.metrics import in_band
 from side_jax.evidence.scores import Nearest
@@ -67,14 +67,20 @@ def choose_rows(audit: Audit, table: pa.Table, train: Nearest, ids: Sequence[str
 
 def contact_sheets(audit: Audit, chosen: dict[float, list[ChosenRows]]) -> list[Sheet]:
     """λ -> rows, with their images."""
+    scales = audit.options.extract.scales  # matches.parquet has the main method's first, in this order
+    counts = np.cumsum([0, *(num_images(audit, scale) for scale in scales)])
+    first = dict(zip(scales, counts.tolist(), strict=False))
     return [
-        Sheet(f"{audit.options.samples.title(scale)}, {rows.title}", _pairs(audit, scale, rows), rows.drawn)
+        Sheet(
+            f"{audit.options.samples.title(scale)}, {rows.title}", _pairs(audit, scale, rows, first[scale]), rows.drawn
+        )
         for scale, several in chosen.items()
         for rows in several
     ]
 
 
-def _pairs(audit: Audit, scale: float, chosen: ChosenRows) -> list[Pair]:
+def _pairs(audit: Audit, scale: float, chosen: ChosenRows, first: int) -> list[Pair]:
+    """Rows of one λ with their images; row `first` of matches.parquet is image 0."""
     rows, train = chosen.rows.to_pylist(), audit.split.train
     best = np.array([row["scores"][0] for row in rows], np.float32)
     bands = {name: in_band(best.astype(np.float64), low, high) for name, low, high in audit.bands()}
@@ -86,8 +92,10 @@ def _pairs(audit: Audit, scale: float, chosen: ChosenRows) -> list[Pair]:
     place = {name: i for i, name in enumerate(train.ids)}
     return [
         Pair(
+            number=first + row["index"],
             index=row["index"],
             scale=scale,
+            title=audit.options.samples.title(scale),
             generated=image,
             train=nearest[i],
             heldout=heldout[i] if heldout else None,

@@ -184,6 +184,16 @@ def _changed(step: Step) -> list[str]:
     return sorted(found, key=lambda field: field.startswith(("version", "software", "inputs")))
 
 
+def changed_fields(audit: Audit, branch: str, stage: str) -> list[str]:
+    """Fields in which a stage of one branch, or one that it is made from, was made otherwise than it would be now."""
+
+    def flow(step: Step) -> list[Step]:
+        return [one for other in step.inputs.values() for one in flow(other)] + [step]
+
+    last = next(step for step in _steps(audit) if step.stage.name == stage and step.audit.branch == branch)
+    return list(dict.fromkeys(field for step in flow(last) for field in _changed(step)))
+
+
 def _refused(step: Step) -> list[str]:
     """Fields for which the stage is refused: a stage that is `remade` never is."""
     return [] if step.stage.remade else _changed(step) + step.stage.lacks(step.audit)

@@ -72,18 +72,42 @@ def generated_images(audit: Audit, scale: float, indices: np.ndarray, best: np.n
     """
     if audit.samples:
         return copied(audit.samples[scale].images, indices)
-    lowest = {"none": np.inf, "matched": lists_from(audit), "all": -np.inf}[audit.options.extract.save_images]
-    kept = best >= np.float32(lowest)
+    kept = _kept(audit, best)
     shape = (audit.options.dataset.image_size,) * 2 + (audit.options.dataset.channels,)
     images = np.empty((len(indices), *shape), np.uint8)
     if kept.any():
-        images[kept] = load_array(scale_folder(audit.folder("extract"), scale) / "images.zarr", indices[kept])
+        images[kept] = load_array(_store_path(audit, scale), indices[kept])
     if not kept.all():
         # In the sweep's batches: another program would round differently, by a gray level in some pixels.
         size = read_json(audit.folder("extract") / MANIFEST)["facts"]["device_batch"] * jax.local_device_count()
         batches = make_sampler(audit, size)(indices[~kept], scale)
         images[~kept] = np.concatenate([batch for _, batch in batches])
     return images
+
+
+def kept_image(audit: Audit, scale: float, index: int, best: float) -> np.ndarray | None:
+    """An image of a model's sweep as it was kept, uint8 [H, W, C]; None if it was not.
+
+    Args:
+      audit: with a finished sweep.
+      scale: λ.
+      index: of the image.
+      best: its best score with a training photo.
+    """
+    if not _kept(audit, np.array([best]))[0]:
+        return None
+    image: np.ndarray = load_array(_store_path(audit, scale), np.array([index]))[0]
+    return image
+
+
+def _kept(audit: Audit, best: np.ndarray) -> np.ndarray:
+    """The images of these best scores that the sweep kept, bool [N]."""
+    lowest = {"none": np.inf, "matched": lists_from(audit), "all": -np.inf}[audit.options.extract.save_images]
+    return best >= np.float32(lowest)
+
+
+def _store_path(audit: Audit, scale: float) -> epath.Path:
+    return scale_folder(audit.folder("extract"), scale) / "images.zarr"
 
 
 def asked_images(audit: Audit, scale: float) -> int:
@@ -128,8 +152,7 @@ def image_store(audit: Audit, scale: float, rows: int) -> ImageStore:
     """The store of the images of one λ, with `rows` images per chunk."""
     dataset = audit.options.dataset
     shape = (dataset.image_size, dataset.image_size, dataset.channels)
-    path = scale_folder(audit.folder("extract"), scale) / "images.zarr"
-    return ImageStore(path, num_images(audit, scale), shape, rows)
+    return ImageStore(_store_path(audit, scale), num_images(audit, scale), shape, rows)
 
 
 def descriptor_path(audit: Audit, name: str) -> epath.Path:

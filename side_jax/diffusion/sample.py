@@ -1,10 +1,12 @@
 """Images from noise: one `lax.scan` over the steps of a solver (DESIGN §3)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from side_jax.diffusion.prediction import Denoise
+from side_jax.diffusion.prediction import Denoise, Prediction
 from side_jax.diffusion.process import Steps
 from side_jax.diffusion.solvers import Solver
 
@@ -49,19 +51,35 @@ def trajectory(denoise: Denoise, solver: Solver, x_t: Float[Array, "n h w c"], s
     return jnp.concatenate([path, x_0[None]])
 
 
-def _scan(
-    denoise: Denoise, solver: Solver, x_t: jax.Array, steps: Steps, keys: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """The result, and the x_t that each step starts from, which costs nothing where it is not used."""
+def sample_with_path(
+    denoise: Denoise, solver: Solver, keys: jax.Array, image_shape: tuple[int, int, int], steps: Steps
+) -> tuple[Float[Array, "n h w c"], Float[Array, "s n h w c"], Float[Array, "s n h w c"]]:
+    """`sample`, and what each of its S steps starts from: (images, x_t, the prediction's x̂₀)."""
+    x_t = initial_noise(keys, image_shape)
+    x_0, (path, predicted) = _scan(denoise, solver, x_t, steps, keys, lambda x_t, prediction: (x_t, prediction.x0))
+    return x_0, path, predicted
 
-    def body(
-        carry: tuple[jax.Array, PyTree], step: tuple[jax.Array, Steps]
-    ) -> tuple[tuple[jax.Array, PyTree], jax.Array]:
+
+def _x_t(x_t: jax.Array, prediction: Prediction) -> jax.Array:
+    return x_t
+
+
+def _scan(
+    denoise: Denoise,
+    solver: Solver,
+    x_t: jax.Array,
+    steps: Steps,
+    keys: jax.Array | None,
+    kept: Callable[[jax.Array, Prediction], PyTree] = _x_t,
+) -> tuple[jax.Array, PyTree]:
+    """The result, and what is kept of each step, such as its x_t: it costs nothing where it is not used."""
+
+    def body(carry: tuple[jax.Array, PyTree], step: tuple[jax.Array, Steps]) -> tuple[tuple[jax.Array, PyTree], PyTree]:
         (x_t, state), (i, (t, s)) = carry, step
         prediction = denoise(x_t, jnp.full(x_t.shape[:1], t.t))
         z = _noise(keys, i + 1, x_t.shape[1:]) if solver.draws_noise and keys is not None else None
         x_s, state = solver.step(state, x_t, prediction, t, s, z)
-        return (x_s, state), x_t
+        return (x_s, state), kept(x_t, prediction)
 
     count = jnp.arange(len(steps.t.t))
     (x_0, _), path = jax.lax.scan(body, (x_t, solver.init(x_t)), (count, steps))

@@ -5,16 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from side_jax.evidence.scores import in_band
 from side_jax.matching.search import Matches
 
 TOP_PERCENTS = (0.1, 0.5, 1.0, 5.0, 10.0)  # Table 2
 CARLINI_THRESHOLD = 1.0
 RATIO_THRESHOLD = 1 / 3
-
-
-def in_band(scores: np.ndarray, low: float, high: float) -> np.ndarray:
-    """low ≤ score < high. A band up to 1 has no upper limit, since rounding may put a perfect match above 1."""
-    return (scores >= low) & ((scores < high) | (high >= 1.0))
 
 
 def _check_band(low: float, high: float) -> None:

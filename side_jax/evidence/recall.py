@@ -14,8 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from side_jax.evidence import null, ranking
 from side_jax.evidence.intervals import proportion
-from side_jax.evidence.metrics import in_band
-from side_jax.evidence.scores import Band
+from side_jax.evidence.scores import Band, in_band
 
 FPRS = (0.001, 0.01)
 Choice = tuple[float, int]  # λ, and images per photo

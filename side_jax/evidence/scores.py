@@ -7,9 +7,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from side_jax.evidence.intervals import Finds, proportion, unique_share
-from side_jax.evidence.metrics import in_band
 
 Band = tuple[str, float, float]
+
+
+def in_band(scores: np.ndarray, low: float, high: float) -> np.ndarray:
+    """low ≤ score < high. A band up to 1 has no upper limit, since rounding may put a perfect match above 1."""
+    return (scores >= low) & ((scores < high) | (high >= 1.0))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,8 +89,10 @@ class Pair:
     """A generated image with its nearest training photo and, if there are any, its nearest held-out photo.
 
     Attributes:
-      index: of the image.
+      number: its row of matches.parquet, by which `--replay` knows it.
+      index: of the image among those of its λ.
       scale: λ.
+      title: λ = 2, or the name of a set of samples.
       generated: uint8 [H, W, C].
       train: the nearest training photo.
       heldout: the nearest held-out photo, or None.
@@ -100,8 +102,10 @@ class Pair:
       name: the file of an image that was given; else empty.
     """
 
+    number: int
     index: int
     scale: float
+    title: str
     generated: np.ndarray
     train: Photo
     heldout: Photo | None

@@ -4,7 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -46,13 +46,19 @@ def with_tips(artist: "Artist", texts: Sequence[str]) -> None:
     artist.set_gid(_TIP + _BETWEEN.join(texts))
 
 
+def png(figure: "Figure") -> bytes:
+    """A figure as the bytes of a PNG, and closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    _pyplot().close(figure)
+    return buffer.getvalue()
+
+
 def svg(figure: "Figure") -> str:
     """A figure as SVG text in the colours of the page, with its tooltips; the figure is closed."""
-    import matplotlib.pyplot as plt
-
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
-    plt.close(figure)
+    _pyplot().close(figure)
     text = re.sub("|".join(_THEME), lambda colour: _THEME[colour[0]], buffer.getvalue())
     ElementTree.register_namespace("", _SVG)
     ElementTree.register_namespace("xlink", _LINK)
@@ -80,14 +86,14 @@ def _drop_ids(root: ElementTree.Element, text: str) -> None:
             element.attrib.pop("id", None)
 
 
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches."""
+    return _pyplot().figure(figsize=(width, height), layout="constrained")
+
+
 def new_axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) -> "tuple[Figure, list[Axes]]":
     """`count` panels, at most `columns` side by side."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     columns = min(count, columns)
     rows = -(-count // columns)
     size = width * columns, height * rows
@@ -95,3 +101,13 @@ def new_axes(count: int, columns: int, width: float = 4.2, height: float = 3.2) 
     for unused in axes.flat[count:]:
         unused.remove()
     return figure, list(axes.flat[:count])
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    mpl.rcParams.update({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "side_jax"})
+    import matplotlib.pyplot as plt
+
+    return plt

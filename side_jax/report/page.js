@@ -88,7 +88,7 @@
 
   const tools = make("div", "", { class: "tools", role: "group", "aria-label": "Filter and mark the pairs" });
   const filters = {};
-  for (const [field, label] of [["band", "Band"], ["scale", "λ"], ["class", "Class"]]) {
+  for (const [field, label] of [["band", "Band"], ["set", "Set"], ["class", "Class"]]) {
     const values = [...new Set(pairs.map((pair) => pair.dataset[field]))].filter((one) => one !== "");
     if (values.length < 2) continue;
     values.sort((a, b) => compare(value({ textContent: a }), value({ textContent: b })));
@@ -123,7 +123,7 @@
   for (const pair of pairs) {
     const caption = pair.querySelector("figcaption");
     for (const [mark, text] of [["reject", "no copy"], ["keep", "copy"]]) {
-      const label = `${text}: image ${pair.dataset.index} at λ = ${pair.dataset.scale}`;
+      const label = `${text}: image ${pair.dataset.index} of ${pair.dataset.set}`;
       const button = make("button", text, { type: "button", "data-mark": mark, "aria-label": label });
       button.addEventListener("click", () => {
         if (marks[key(pair)] === mark) delete marks[key(pair)];

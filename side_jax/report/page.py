@@ -14,6 +14,17 @@ from side_jax.runtime.files import Json
 
 def render(page: Page) -> str:
     """The page as text: the first screen, the verdicts of all sections, then each section."""
+    return template("page.html.j2").render(
+        facts=page.facts,
+        head=head(page, bool(withheld(page.metrics))),
+        verdicts=Sentences(verdicts(page.metrics)),
+        sections=[(section, list(section.blocks(page))) for section in SECTIONS if section.needed(page)],
+        script=_resource("page.js"),
+    )
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of this folder, which may use the macros of blocks.html.j2 and the page's `style`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -22,14 +33,8 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["picture"] = picture_data
-    return environment.get_template("page.html.j2").render(
-        facts=page.facts,
-        head=head(page, bool(withheld(page.metrics))),
-        verdicts=Sentences(verdicts(page.metrics)),
-        sections=[(section, list(section.blocks(page))) for section in SECTIONS if section.needed(page)],
-        style=_resource("page.css"),
-        script=_resource("page.js"),
-    )
+    environment.globals["style"] = _resource("page.css")
+    return environment.get_template(name)
 
 
 def _resource(name: str) -> str:

@@ -173,13 +173,18 @@ def file_hash(path: epath.Path, digits: int = 16) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:digits]
 
 
-def differences(stored: Any, wanted: Any, prefix: str = "") -> list[str]:
+def differences(stored: Any, wanted: Any) -> list[str]:
     """Every leaf in which two JSON values differ, as "field: stored -> wanted"."""
+    return [f"{field}: {json.dumps(old)} -> {json.dumps(new)}" for field, old, new in differing(stored, wanted)]
+
+
+def differing(stored: Any, wanted: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf in which two JSON values differ: (field, stored, wanted)."""
     if stored == wanted:
-        return []
+        return
     if not all(value is None or isinstance(value, dict) for value in (stored, wanted)):
-        return [f"{prefix}: {json.dumps(stored)} -> {json.dumps(wanted)}"]
-    stored, wanted, found = stored or {}, wanted or {}, []
+        yield prefix, stored, wanted
+        return
+    stored, wanted = stored or {}, wanted or {}
     for key in sorted(stored.keys() | wanted.keys()):
-        found += differences(stored.get(key), wanted.get(key), f"{prefix}.{key}" if prefix else key)
-    return found
+        yield from differing(stored.get(key), wanted.get(key), f"{prefix}.{key}" if prefix else key)

@@ -103,6 +103,11 @@ class Generator:
         Returns:
           uint8 [N, H, W, C].
         """
+        denoise, keys = self.prepared(indices, labels, lam)
+        return to_uint8(sample_from_noise(denoise, self.solver, keys, self.target.image_shape, self.steps))
+
+    def prepared(self, indices: jax.Array, labels: jax.Array, lam: jax.Array) -> tuple[Denoise, jax.Array]:
+        """The target with all transforms folded into it, and the key of each image, for the arguments of a call."""
         target, process = self.target, self.target.schedule.process()
         keys = index_keys(jax.random.wrap_key_data(self.key_data), indices)
         classes = draw_classes(target, keys)
@@ -119,8 +124,7 @@ class Generator:
                 gradient = within(gradient, self.window[0], self.window[1])
             return guide(denoise, gradient, process, lam)
 
-        denoise = fold(denoise, self.clip, target.clip_x0, process, guidance)
-        return to_uint8(sample_from_noise(denoise, self.solver, keys, target.image_shape, self.steps))
+        return fold(denoise, self.clip, target.clip_x0, process, guidance), keys
 
 
 @functools.partial(jax.jit, static_argnames=("mesh",))

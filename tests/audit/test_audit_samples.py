@@ -179,7 +179,7 @@ def test_another_set_extends_an_audit_and_other_images_are_refused(alone, photos
     assert {path.name for path in (first / "extract/scale=00.00").glob("part-*")} == parts
     same(metrics(first)["scales"], metrics(alone)["scales"])
     with pytest.raises(ValueError, match="samples.paths: other images in 'λ=2', or another order"):
-        of_samples(photos, (sets[0], ("λ=2", shutil.copy(sets[0][1], tmp_path / "other.npz"))), first)
+        of_samples(photos, (sets[0], ("λ=2", str(shutil.copy(sets[0][1], tmp_path / "other.npz")))), first)
 
 
 def write_set(folder, images, names):

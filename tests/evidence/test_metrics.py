@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import side_jax
-from side_jax.evidence.metrics import average_over_scales, in_band, top_percent_mean
+from side_jax.evidence.metrics import average_over_scales, top_percent_mean
+from side_jax.evidence.scores import in_band
 from side_jax.matching.columns import carlini_ratio, nearest_ratio
 from side_jax.matching.search import Matches
 from tests.golden.ours import BANDS, our_scores

@@ -9,7 +9,7 @@ IMAGE = np.zeros((8, 8, 1), np.uint8)
 
 
 def pair(index, scale, photo, score):
-    return Pair(index, scale, IMAGE, (IMAGE, photo, score), None)
+    return Pair(index, index, scale, f"λ = {scale:g}", IMAGE, (IMAGE, photo, score), None)
 
 
 def page(numbers, sheets=()):

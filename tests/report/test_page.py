@@ -190,7 +190,7 @@ FACTS = {
 def page(numbers, heldout=True):
     image = np.zeros((8, 8, 1), np.uint8)
     photo = (image, "s1/<1>.pgm", 0.9)
-    sheets = [Sheet("λ = 0, best", [Pair(7, 0.0, image, photo, photo if heldout else None)])]
+    sheets = [Sheet("λ = 0, best", [Pair(7, 7, 0.0, "λ = 0", image, photo, photo if heldout else None)])]
     best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
     return render(Page(numbers, FACTS, sheets, best))
 

@@ -39,8 +39,10 @@ def full_page():
     picture = lambda: rng.integers(0, 256, (32, 32, 1), np.uint8)
     pairs = [
         Pair(
+            number=index + 40 * (scale > 0),
             index=index,
             scale=scale,
+            title=f"λ = {scale:g}",
             generated=picture(),
             train=(picture(), f"s{index % 3}/<b>{index}</b>\n☃.png", 0.9 - index / 20),
             heldout=(picture(), "s9/1.png", 0.3),
@@ -109,7 +111,7 @@ def test_filters_leave_the_pairs_of_a_band_scale_class_and_photo(opened):
     assert visible(page).count() == 16
     page.get_by_label("Band").select_option("mid")
     assert visible(page).count() == 4
-    page.get_by_label("λ", exact=True).select_option("5.0")
+    page.get_by_label("Set", exact=True).select_option("λ = 5")
     assert visible(page).count() == 2
     page.get_by_label("Band").select_option("")
     page.get_by_label("Class").select_option("s0")
@@ -122,10 +124,10 @@ def test_filters_leave_the_pairs_of_a_band_scale_class_and_photo(opened):
 
 def test_marks_survive_a_reload_and_are_read_back_from_their_file(opened, tmp_path):
     page = opened()
-    page.get_by_role("button", name="copy: image 1 at λ = 0.0", exact=True).click()
-    page.get_by_role("button", name="no copy: image 2 at λ = 5.0").click()
-    page.get_by_role("button", name="no copy: image 3 at λ = 5.0").click()
-    page.get_by_role("button", name="no copy: image 3 at λ = 5.0").click()  # a second click takes a mark back
+    page.get_by_role("button", name="copy: image 1 of λ = 0", exact=True).click()
+    page.get_by_role("button", name="no copy: image 2 of λ = 5").click()
+    page.get_by_role("button", name="no copy: image 3 of λ = 5").click()
+    page.get_by_role("button", name="no copy: image 3 of λ = 5").click()  # a second click takes a mark back
     page.reload()
     assert page.get_by_role("status").inner_text() == "16 of 16 pairs, 2 marked"
     assert page.locator(".pair.copy").count() == 1

@@ -9,7 +9,7 @@ from tests.report.test_page import FACTS, metrics
 def test_every_picture_of_the_page_is_blurred_and_nothing_else_changes():
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     photo = (noise, "a.png", 0.9)
-    sheets = [Sheet("best", [Pair(1, 0.0, noise, photo, photo, "class", "high", 3)])]
+    sheets = [Sheet("best", [Pair(1, 1, 0.0, "λ = 0", noise, photo, photo, "class", "high", 3)])]
     steered = np.stack([noise] * 4).reshape(2, 2, 32, 32, 3)
     page = Page(metrics(10), FACTS, sheets, {}, None, steered, noise[None], [FoundPhoto(noise, [noise])])
     again = redacted(page)

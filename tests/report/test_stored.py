@@ -21,7 +21,9 @@ from tests.report.test_page import FACTS, metrics
 def page():
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     photo = (image, "s1/1.pgm", 0.9)
-    sheet = Sheet("λ = 0, best", [Pair(7, 0.0, image, photo, photo), Pair(8, 0.0, image, photo, None)])
+    sheet = Sheet(
+        "λ = 0, best", [Pair(7, 7, 0.0, "λ = 0", image, photo, photo), Pair(8, 8, 0.0, "λ = 0", image, photo, None)]
+    )
     best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
     return Page(metrics(10), FACTS, [sheet], best, None, None, image[None], [FoundPhoto(image, [image])])
 
