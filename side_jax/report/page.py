@@ -7,11 +7,12 @@ from side_jax.report.blocks import Sentences
 from side_jax.report.figures import png_data
 from side_jax.report.section import Page
 from side_jax.report.sections import SECTIONS
+from side_jax.report.verdict import block
 from side_jax.runtime.files import Json
 
 
 def render(page: Page) -> str:
-    """The page as text: the verdicts of all sections, then each section."""
+    """The page as text: the one verdict, the verdicts of all sections, then each section."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -21,6 +22,7 @@ def render(page: Page) -> str:
     environment.filters["png"] = png_data
     return environment.get_template("page.html.j2").render(
         facts=page.facts,
+        verdict=block(page.metrics),
         answers=None if withheld(page.metrics) else answers(page.metrics),
         verdicts=Sentences(verdicts(page.metrics)),
         sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],

@@ -1,4 +1,4 @@
-"""Stage 10, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+"""Stage 10, report: metrics.json, audit.json, matches.parquet, model_card.md and report.html, from the sweep."""
 
 import dataclasses
 
@@ -30,8 +30,13 @@ from side_jax.matching.descriptors import descriptor_facts
 from side_jax.matching.match_table import match_table
 from side_jax.matching.pool import Pool
 from side_jax.matching.references import compare_photos, place_references
-from side_jax.report.page import render
+from side_jax.report.audit_json import FILE as AUDIT
+from side_jax.report.audit_json import audit_json
+from side_jax.report.model_card import FILE as MODEL_CARD
+from side_jax.report.model_card import model_card
+from side_jax.report.page import render, withheld
 from side_jax.report.section import Page
+from side_jax.report.verdict import whole
 from side_jax.runtime.arrays import load_array
 from side_jax.runtime.declare import AMOUNT, Check, amounts, at_least, option
 from side_jax.runtime.files import MANIFEST, Json, fingerprint, plain, read_json, write_bytes, write_json
@@ -58,7 +63,7 @@ class ReportStage(Stage):
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
     of_model = False
-    version = 2
+    version = 3
     alone = True
     remade = True
 
@@ -118,11 +123,21 @@ class ReportStage(Stage):
         }
         metrics |= photo_by_photo(main, finds)
         metrics["verdicts"] = answered(main, metrics, sweeps[name_of_main])
+        metrics["verdict"] = whole(metrics, withheld(metrics))
+        _write(main, metrics, shown)
         if audit.samples:
             write_table(audit.workdir / TABLE, audit.options, audit.samples)
-        write_json(audit.workdir / "metrics.json", metrics)
-        write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
+
+
+def _write(audit: Audit, metrics: Json, shown: "dict[float, _Shown]") -> None:
+    """metrics.json, the page, and what is made from the same numbers for scripts and for a model card."""
+    page = _page(audit, metrics, shown)
+    found = audit_json(page.metrics, page.facts, bool(withheld(page.metrics)))
+    write_json(audit.workdir / "metrics.json", metrics)
+    write_json(audit.workdir / AUDIT, found)
+    write_bytes(audit.workdir / MODEL_CARD, model_card(found).encode())
+    write_bytes(audit.workdir / "report.html", render(page).encode())
 
 
 @dataclasses.dataclass(frozen=True)

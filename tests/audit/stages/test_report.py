@@ -43,7 +43,10 @@ def test_results_do_not_depend_on_how_the_parts_were_cut(audit):
 
 def test_damaged_parts_that_the_sweep_counted_are_reported(audit):
     assert results(audit)[1]["damaged_parts"] == 0
-    write_json(audit.workdir / "extract" / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 2}})
+    write_json(
+        audit.workdir / "extract" / "manifest.json",
+        {"stage": "extract", "fingerprint": "", "facts": {"damaged_parts": 2}},
+    )
     assert results(audit)[1]["damaged_parts"] == 2
     assert "2 damaged parts of the sweep found and computed again" in (audit.workdir / "report.html").read_text()
 
