@@ -141,7 +141,10 @@ def _run(audit: Audit, release: gate.Gate | None) -> int:
 
 def _decide(release: gate.Gate, workdir: epath.Path) -> int:
     """Prints what the gate says, and writes it for a CI system. Raises `gate.Undecided`."""
-    audit = load_audit(workdir)
+    try:
+        audit = load_audit(workdir)
+    except ValueError as error:
+        raise gate.Undecided(str(error)) from error
     decided = gate.outcome(release, audit)
     if distributed.is_primary():
         write_bytes(workdir / gate.JUNIT, gate.junit(decided, audit))

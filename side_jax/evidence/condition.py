@@ -200,6 +200,8 @@ def why(condition: Condition, values: Values) -> str:
 
 def _decisive(condition: Condition, values: Values, truth: bool) -> list[str]:
     if isinstance(condition, Comparison):
+        if truth and condition.operator == "==":
+            return [f"{condition.metric} == {condition.number:g}"]
         said = f"{'' if truth else 'is not '}{condition.operator} {condition.number:g}"
         return [f"{condition.metric} = {values[condition.metric]:.6g} {said}"]
     if isinstance(condition, Not):

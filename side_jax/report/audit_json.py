@@ -53,7 +53,7 @@ def audit_json(metrics: Json, facts: Json, withheld: bool) -> Json:
                 {name: one[name] for name in ("rate", "photos", "pictures")} for one in metrics["at_risk"]["sure"]
             ],
         },
-        "attacks": list(_attacks(metrics, facts["options"])),
+        "attacks": list(_attacks(metrics)),
         "not_measured": [{"metric": name, "reason": one["reason"]} for name, one in values.items() if one["reason"]],
         "provenance": {
             "versions": provenance["versions"],
@@ -73,18 +73,14 @@ def _asked(verdicts: Json, name: str) -> list[Json]:
     return found if isinstance(found, list) else [found] if found else []
 
 
-def _attacks(metrics: Json, options: Json) -> Iterator[Json]:
+def _attacks(metrics: Json) -> Iterator[Json]:
     """Every set of images that was looked through, and every way in which photos were asked about."""
-    guides = {one["method"]: one for one in metrics["methods"]} or {metrics["method"]: None}
-    for row in metrics["scales"]:
-        if "name" in row or not metrics["methods"]:
-            yield {
-                "attack": row.get("name", f"given images, λ = {row['scale']:g}"),
-                "amount": row["train"]["num_images"],
-            }
-    for method, found in guides.items():
-        for row in found["scales"] if found else ():
-            yield {"attack": f"{method}, λ = {row['scale']:g}", "amount": row["num_images"]}
+    for row in () if metrics["methods"] else metrics["scales"]:  # of given images no method is known
+        name = row.get("name", f"given images, λ = {row['scale']:g}")
+        yield {"attack": name, "amount": row["train"]["num_images"]}
+    for method in metrics["methods"]:
+        for row in method["scales"]:
+            yield {"attack": f"{method['method']}, λ = {row['scale']:g}", "amount": row["num_images"]}
     recall = metrics["recall"]
     if recall and not recall["too_few"]:
         photos = recall["measured"]["train"]["photos"] + recall["measured"]["heldout"]["photos"]

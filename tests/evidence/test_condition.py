@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import pytest
 
@@ -58,16 +59,18 @@ def test_every_operator(text, value, found):
         ("p < recall_p", "position 5: wanted a number, got 'recall_p'"),
         ("p.__class__ < 1", "position 2: '.__class__' is not understood"),
         ("__import__('os') == 1", "position 12: "),
-        ("p < 1 and ums_exces > 0", "position 11: no metric 'ums_exces'; near it: ums_excess; --fail_if=help lists all"),
+        (
+            "p < 1 and ums_exces > 0",
+            "position 11: no metric 'ums_exces'; near it: ums_excess; --fail_if=help lists all",
+        ),
         ("zzz > 0", "position 1: no metric 'zzz'; --fail_if=help lists all"),
         ("(" * 60 + "p < 1" + ")" * 60, "position 52: wanted at most 50 parentheses"),
         ("not " * 5000 + "p < 1", "wanted at most 50 parentheses"),
     ],
 )
 def test_what_is_no_condition_is_one_line_with_its_position(text, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         read(text)
-    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
