@@ -57,6 +57,10 @@ def command(*arguments):
             "position 4: wanted a number, got the end",
         ),
         (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=recall_p < 1", "--config.recall.num_photos=0"),
+            "this audit will not measure recall_p (photos were not asked for one by one (recall.num_photos, or no",
+        ),
+        (
             ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=p < 1", "--stages=target"),
             "--fail_if needs the stage report, and --stages has target",
         ),

@@ -22,6 +22,8 @@ from side_jax.audit import pipeline, status
 from side_jax.audit.cost.dry_run import UTILISATION, dry_run
 from side_jax.audit.options import Config
 from side_jax.audit.stage import Audit
+from side_jax.audit.stages.detect import DetectStage
+from side_jax.audit.stages.recall import RecallStage
 from side_jax.report import gate
 from side_jax.report.audit_json import load_audit
 from side_jax.runtime import distributed, preemption
@@ -63,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 distributed.initialize(distributed.cluster_from_environment(os.environ))
                 audit = pipeline.prepare(config, _WORKDIR.value)
                 audit = pipeline.beside(audit) if _FORCE_NEW.value else audit
+                _check_gate(release, audit)
                 failed = 1
                 return _run(audit, release)
         except (flags.Error, AuditError, ValueError, OSError) as error:
@@ -123,6 +126,22 @@ def _gate() -> gate.Gate | None:
     if "report" not in _STAGES.value:
         raise ValueError(f"--fail_if needs the stage report, and --stages has {', '.join(_STAGES.value)}")
     return gate.Gate.of(_FAIL_IF.value)
+
+
+def _check_gate(release: gate.Gate | None, audit: Audit) -> None:
+    """Raises `ValueError` for a gate that the audit could never decide, and warns of a part that it could not."""
+    options = audit.options
+    scales = options.samples.named or options.extract.scales
+    has = {
+        "heldout": len(audit.split.heldout) > 0,
+        "unguided": bool(options.samples.named) or 0.0 in scales,
+        "guided": not options.samples.named and max(scales) > 0,
+        "recall": RecallStage().taken(options),
+        "detect": DetectStage().taken(options),
+    }
+    warning = None if release is None else gate.check(release, has)
+    if warning and distributed.is_primary():
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _run(audit: Audit, release: gate.Gate | None) -> int:

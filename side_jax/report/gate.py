@@ -4,10 +4,20 @@ What was not measured passes no gate, and no more does an audit whose verdict is
 """
 
 import dataclasses
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
-from side_jax.evidence.condition import OPERATORS, Condition, holds, parse, undecided, why
-from side_jax.report.gate_metrics import descriptions
+from side_jax.evidence.condition import OPERATORS, Condition, holds, names, parse, undecided, why
+from side_jax.report.gate_metrics import (
+    COMMON,
+    NO_DETECT,
+    NO_GUIDED,
+    NO_HELDOUT,
+    NO_RECALL,
+    NO_UNGUIDED,
+    UNGUIDED,
+    descriptions,
+)
 from side_jax.runtime.files import Json
 
 
@@ -75,6 +85,50 @@ def help_text() -> str:
             *(f"  {name:<{width}}  {says}" for name, says in rows),
         ]
     )
+
+
+def check(gate: Gate, has: Mapping[str, bool]) -> str | None:
+    """A warning, before an audit runs, of metrics of the gate that it will not measure; None if there are none.
+
+    Args:
+      gate: the gate.
+      has: as for `never_measured`.
+
+    Raises:
+      ValueError: if it will measure none of the gate's metrics, so that nothing could decide.
+    """
+    never = never_measured(has)
+    used = names(gate.condition)
+    missing = [f"{name} ({never[name]})" for name in used if name in never]
+    said = f"--fail_if={gate.text!r}: this audit will not measure {', '.join(missing)}"
+    if len(missing) == len(used):
+        raise ValueError(said)
+    return f"{said}; only the rest can decide" if missing else None
+
+
+def never_measured(has: Mapping[str, bool]) -> dict[str, str]:
+    """Metrics that an audit will not measure, known before it runs, with the reason.
+
+    Args:
+      has: whether it has "heldout" photos, "unguided" and "guided" images, and the stages "recall" and "detect".
+    """
+    return {name: reason for part, (names, reason) in _NEEDED.items() if not has[part] for name in names}
+
+
+_NEEDED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "unguided": (tuple(UNGUIDED), NO_UNGUIDED),
+    "guided": (tuple(name for name in COMMON if name.startswith("guided_")), NO_GUIDED),
+    "recall": (tuple(name for name in COMMON if name.startswith("recall_")), NO_RECALL),
+    "detect": (("memorized_share", "membership_auroc", "membership_p", "membership_tpr"), NO_DETECT),
+    "heldout": (
+        (
+            *("p", "detectable_share", "ams_heldout", "ums_heldout", "ams_excess", "ums_excess", "train_share_excess"),
+            *("guided_p", "guided_ams_excess", "guided_ums_excess", "memorized_share", "control_excess"),
+            *("photos_at_risk", "pictures_at_risk", "photos_at_risk_sure"),
+        ),
+        NO_HELDOUT,
+    ),
+}
 
 
 def outcome(gate: Gate, audit: Json) -> Outcome:

@@ -12,11 +12,11 @@ from side_jax.evidence.at_risk import SURE
 from side_jax.evidence.whole_verdict import CANNOT_TELL, COPIES, NOTHING_FOUND, STRONG, beyond_control, guided_excess
 from side_jax.runtime.files import Json
 
-_NO_HELDOUT = "no photos are held out (dataset.heldout_fraction, dataset.heldout_path)"
-_NO_UNGUIDED = "no unguided images were made (extract.scales lacks 0)"
-_NO_GUIDED = "no guided images were made (extract.scales has no λ above 0)"
-_NO_RECALL = "photos were not asked for one by one (recall.num_photos, or no model)"
-_NO_DETECT = "the detect stage did not measure it (detect.num_images, or no model)"
+NO_HELDOUT = "no photos are held out (dataset.heldout_fraction, dataset.heldout_path)"
+NO_UNGUIDED = "no unguided images were made (extract.scales lacks 0)"
+NO_GUIDED = "no guided images were made (extract.scales has no λ above 0)"
+NO_RECALL = "photos were not asked for one by one (recall.num_photos, or no model)"
+NO_DETECT = "the detect stage did not measure it (detect.num_images, or no model)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def gate_metrics(metrics: Json) -> tuple[dict[str, Json], dict[str, dict[str, Js
     sets = {row["name"]: one for row, one in zip(rows, found, strict=True) if "name" in row}
     strongest = min(found, key=lambda one: one["p"]["value"] if one["p"]["value"] is not None else 2.0, default=None)
     if strongest is None:
-        strongest = {name: _value(_NO_UNGUIDED) for name in UNGUIDED}
+        strongest = {name: _value(NO_UNGUIDED) for name in UNGUIDED}
     return strongest | common, sets
 
 
@@ -76,7 +76,7 @@ def _high(metrics: Json) -> str:
 
 def _score(reference: str, score: str) -> Callable[[Json, Json], Json | str]:
     def of(metrics: Json, row: Json) -> Json | str:
-        return _only(row[reference]["bands"][_high(metrics)][score]) if reference in row else _NO_HELDOUT
+        return _only(row[reference]["bands"][_high(metrics)][score]) if reference in row else NO_HELDOUT
 
     return of
 
@@ -104,7 +104,7 @@ def _detectable(metrics: Json, row: Json) -> Json | str:
 def _excess(name: str) -> Callable[[Json, Json], Json | str]:
     def of(metrics: Json, row: Json) -> Json | str:
         if name not in row:
-            return _NO_HELDOUT
+            return NO_HELDOUT
         excess = row[name][_high(metrics)] if name == "ams_excess" else row[name]
         return {"value": excess["value"], "p": None if metrics["null"]["reason"] else excess["p"]}
 
@@ -113,7 +113,7 @@ def _excess(name: str) -> Callable[[Json, Json], Json | str]:
 
 def _ums_excess(metrics: Json, row: Json) -> Json | str:
     if "heldout" not in row:
-        return _NO_HELDOUT
+        return NO_HELDOUT
     paired, heldout = (row[kind]["bands"][_high(metrics)]["ums"]["value"] for kind in ("paired", "heldout"))
     return {"value": paired - heldout}
 
@@ -130,7 +130,7 @@ def _guided(of: Callable[[Json, Json], Json | str]) -> Callable[[Json], Json | s
         rows = [row for row in metrics["scales"] if row["scale"] > 0 and "name" not in row]
         found = [of(metrics, row) for row in rows]
         values = [one for one in found if not isinstance(one, str)]
-        return max(values, key=lambda one: one["value"]) if values else next(iter(found), _NO_GUIDED)
+        return max(values, key=lambda one: one["value"]) if values else next(iter(found), NO_GUIDED)
 
     return best
 
@@ -138,7 +138,7 @@ def _guided(of: Callable[[Json, Json], Json | str]) -> Callable[[Json], Json | s
 def _guided_p(metrics: Json) -> Json | str:
     found = guided_excess(metrics)
     if found is None:
-        return str((metrics["null"] or {}).get("reason") or (_NO_GUIDED if metrics["null"] else _NO_HELDOUT))
+        return str((metrics["null"] or {}).get("reason") or (NO_GUIDED if metrics["null"] else NO_HELDOUT))
     return {"value": found["p"], "p": found["p"]}
 
 
@@ -167,7 +167,7 @@ def _recall(of: Callable[[Json], Json], tested: bool = False) -> Callable[[Json]
     def found(metrics: Json) -> Json | str:
         recall = metrics["recall"]
         if not recall:
-            return _NO_RECALL
+            return NO_RECALL
         reason = recall["too_few"] or (tested and recall["null"]["reason"])
         return str(reason) if reason else of(recall["measured"])
 
@@ -177,7 +177,7 @@ def _recall(of: Callable[[Json], Json], tested: bool = False) -> Callable[[Json]
 def _at_risk(rate: float, count: str) -> Callable[[Json], Json | str]:
     def of(metrics: Json) -> Json | str:
         if not metrics["at_risk"]["decoys"]:
-            return _NO_HELDOUT
+            return NO_HELDOUT
         return {"value": next(one[count] for one in metrics["at_risk"]["sure"] if one["rate"] == rate)}
 
     return of
@@ -186,9 +186,9 @@ def _at_risk(rate: float, count: str) -> Callable[[Json], Json | str]:
 def _memorized(metrics: Json) -> Json | str:
     generated = (metrics["detect"] or {}).get("generated")
     if not generated:
-        return _NO_DETECT
+        return NO_DETECT
     if not generated["calibrated"] or generated["scale"] != 0:
-        return _NO_UNGUIDED if generated["calibrated"] else _NO_HELDOUT
+        return NO_UNGUIDED if generated["calibrated"] else NO_HELDOUT
     return intervals.share_of(generated["memorized"], generated["images"])._asdict()
 
 
@@ -196,7 +196,7 @@ def _membership(of: Callable[[Json], Json]) -> Callable[[Json], Json | str]:
     def found(metrics: Json) -> Json | str:
         members = (metrics["detect"] or {}).get("members")
         if not members or members["too_few"]:
-            return str(members["too_few"]) if members else _NO_DETECT
+            return str(members["too_few"]) if members else NO_DETECT
         return of(members["rows"][0])
 
     return found

@@ -2,7 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from side_jax.report.gate import FAILED, PASSED, UNDECIDED, Gate, help_text, junit, outcome
+from side_jax.report.gate import FAILED, PASSED, UNDECIDED, Gate, check, help_text, junit, never_measured, outcome
 from side_jax.report.gate_metrics import descriptions
 from tests.evidence.whole_metrics import copying_test, recall
 from tests.report.crafted_audit import crafted
@@ -57,6 +57,26 @@ def test_of_several_sets_any_one_fails_the_gate_and_is_named():
 def test_bad_condition_is_one_line(text, message):
     with pytest.raises(ValueError, match=message):
         Gate.of(text)
+
+
+HAS = dict.fromkeys(("heldout", "unguided", "guided", "recall", "detect"), True)
+
+
+def test_a_gate_that_an_audit_could_never_decide_is_refused_before_it_runs():
+    gate = Gate.of("recall_p < 0.01 or p < 0.01")
+    assert check(gate, HAS) is None
+    assert check(gate, HAS | {"recall": False}).startswith(
+        "--fail_if='recall_p < 0.01 or p < 0.01': this audit will not measure recall_p (photos were not asked for"
+    )
+    with pytest.raises(ValueError, match=r"will not measure recall_p .*, p \(no photos are held out"):
+        check(gate, HAS | {"recall": False, "heldout": False})
+
+
+@pytest.mark.parametrize(("part", "changes"), [("recall", {}), ("detect", {}), ("unguided", {"copies": []})], ids=str)
+def test_what_is_known_to_be_missing_before_is_missing_afterwards(part, changes):
+    missing = never_measured(HAS | {part: False})
+    assert missing
+    assert missing.items() <= {one["metric"]: one["reason"] for one in crafted(**changes)["not_measured"]}.items()
 
 
 def test_help_lists_every_metric_once_with_what_it_is():
