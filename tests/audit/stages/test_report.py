@@ -90,7 +90,10 @@ def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
 def test_failed_report_leaves_the_former_table(audit):
     before = results(audit)[0]
     next(scale_folder(audit.workdir / "extract", 2.0).glob("part-*")).unlink()
-    write_json(audit.workdir / "extract" / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 0}})
+    write_json(
+        audit.workdir / "extract" / "manifest.json",
+        {"stage": "extract", "fingerprint": "", "facts": {"damaged_parts": 0}},
+    )
     with pytest.raises(RuntimeError, match="40 of the 40 rows of λ = 2 are damaged or missing"):
         ReportStage().run(audit)
     assert (audit.workdir / "matches.parquet").read_bytes() == before
