@@ -97,8 +97,11 @@ def write_sweep(audit: Audit, list_length: float) -> None:
             write_part(scale_folder(extract, scale), columns, DescriptorFacts("pixel"))
         generated = np.zeros((audit.options.extract.num_images, _SIDE, _SIDE, 1), np.uint8)
         save_array(scale_folder(extract, scale) / "images.zarr", generated)
-    write_json(extract / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 0}})
-    write_json(audit.workdir / "config.json", {"versions": {"side_jax": ""}, "config_hash": "", "commit": None})
+    write_json(extract / "manifest.json", {"stage": "extract", "fingerprint": "", "facts": {"damaged_parts": 0}})
+    write_json(
+        audit.workdir / "config.json",
+        {"versions": {"side_jax": ""}, "config_hash": "", "commit": None, "devices": [], "left_out": []},
+    )
 
 
 _STEPS: dict[str, tuple[Any, str]] = {

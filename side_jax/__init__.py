@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from side_jax.matching.descriptors import load_descriptor as load_descriptor
     from side_jax.matching.search import Matches as Matches
     from side_jax.matching.search import match as match
+    from side_jax.report.audit_json import load_audit as load_audit
     from side_jax.surrogate.exact import exact_guide as exact_guide
     from side_jax.surrogate.stored import load_classifier as load_classifier
     from side_jax.targets.diffusers import save_target as save_target
@@ -42,6 +43,7 @@ _HOME = {
     "audit_samples": "side_jax.audit.audit_samples",
     "ams": "side_jax.evidence.metrics",
     "exact_guide": "side_jax.surrogate.exact",
+    "load_audit": "side_jax.report.audit_json",
     "load_classifier": "side_jax.surrogate.stored",
     "load_descriptor": "side_jax.matching.descriptors",
     "load_images": "side_jax.data.load",

@@ -48,6 +48,22 @@ def command(*arguments):
             ("--config=configs/smoke.py", "--workdir={}/run", "--dry_run", "--utilisation=2"),
             "--utilisation must be above",
         ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=ums_exces > 0"),
+            "--fail_if='ums_exces > 0', position 1: no metric 'ums_exces'; near it: ums_excess",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=p <"),
+            "position 4: wanted a number, got the end",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=recall_p < 1", "--config.recall.num_photos=0"),
+            "this audit will not measure recall_p (photos were not asked for one by one (recall.num_photos, or no",
+        ),
+        (
+            ("--config=configs/smoke.py", "--workdir={}/run", "--fail_if=p < 1", "--stages=target"),
+            "--fail_if needs the stage report, and --stages has target",
+        ),
     ],
 )
 def test_bad_input_is_one_line_exit_2_and_nothing_written(tmp_path, monkeypatch, capsys, arguments, message):
@@ -149,5 +165,5 @@ def test_wheel_holds_the_configs_and_runs_them(tmp_path):
 @pytest.mark.given(kind=13, input="`--help`", before='"Unknown command line flag"', now="lists the flags")
 def test_help_lists_the_flags():
     done = subprocess.run(command("--help"), capture_output=True, text=True, cwd=ROOT, check=False)
-    for flag in ("--config", "--workdir", "--[no]dry_run", "--stages"):
+    for flag in ("--config", "--workdir", "--[no]dry_run", "--stages", "--fail_if"):
         assert f"\n  {flag}: " in done.stdout

@@ -60,8 +60,8 @@ def audit_samples(
       ...     workdir = side_jax.audit_samples(
       ...         generated, photos[:100], photos[300:], workdir=folder + "/audit", bands=bands
       ...     )
-      ...     sorted(path.name for path in workdir.iterdir() if path.suffix)
-      ['at_risk.csv', 'config.json', 'matches.parquet', 'metrics.json', 'report.html', 'samples.parquet']
+      ...     print(*sorted(path.name for path in workdir.iterdir() if path.suffix))
+      at_risk.csv audit.json config.json matches.parquet metrics.json model_card.md report.html samples.parquet
     """
     sets = generated if isinstance(generated, Mapping) else {"samples": generated}
     if not sets:

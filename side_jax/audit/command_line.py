@@ -23,8 +23,12 @@ from side_jax.audit.cost.dry_run import UTILISATION, dry_run
 from side_jax.audit.options import Config
 from side_jax.audit.replay import replay
 from side_jax.audit.stage import Audit
+from side_jax.audit.stages.detect import DetectStage
+from side_jax.audit.stages.recall import RecallStage
+from side_jax.report import gate
+from side_jax.report.audit_json import load_audit
 from side_jax.runtime import distributed, preemption
-from side_jax.runtime.files import AuditError
+from side_jax.runtime.files import AuditError, write_bytes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go: runs/orl, gs://bucket/orl. Alone: resume it.")
@@ -36,17 +40,26 @@ _UTILISATION = flags.DEFINE_float("utilisation", UTILISATION, "Of --dry_run: sha
 _REPLAY = flags.DEFINE_string(
     "replay", None, "A match to make again, with its path: its number on the page (row of matches.parquet), or λ:index."
 )
+_FAIL_IF = flags.DEFINE_string(
+    "fail_if", None, f"Release gate: exit status 3 if it holds, e.g. '{gate.EXAMPLE}'. help: its metrics."
+)
 app.define_help_flags()
-for _flag in (_CONFIG, _WORKDIR, _STAGES, _STATUS, _FORCE_NEW, _DRY_RUN, _UTILISATION, _REPLAY):
+for _flag in (_CONFIG, _WORKDIR, _STAGES, _STATUS, _FORCE_NEW, _DRY_RUN, _UTILISATION, _REPLAY, _FAIL_IF):
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[_flag.name])  # so that --help lists it
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done; 1 a stage could not go on; 2 bad input; 75 stopped by SIGTERM; 130 interrupted."""
+    """Exit status: 0 done; 1 a stage could not go on; 2 bad input; 3 the gate's condition holds; 75 stopped by SIGTERM;
+    130 interrupted.
+    """
     failed = 2  # the exit status of an error: 1 once the audit runs
     with preemption.watch():
         try:
             _parse(sys.argv if arguments is None else arguments)
+            if _FAIL_IF.value == gate.HELP:
+                print(gate.help_text())
+                return 0
+            release = _gate()
             if _STATUS.value and _WORKDIR.value is not None:
                 print(status.describe(_WORKDIR.value))
             elif _DRY_RUN.value:
@@ -58,12 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
                 distributed.initialize(distributed.cluster_from_environment(os.environ))
                 audit = pipeline.prepare(config, _WORKDIR.value)
                 audit = pipeline.beside(audit) if _FORCE_NEW.value else audit
+                _check_gate(release, audit)
                 failed = 1
-                _run(audit)
+                return _run(audit, release)
         except (flags.Error, AuditError, ValueError, OSError) as error:
             full = "No space left on device" in str(error)
             print(f"error: {error}{'; make space, and the same command resumes' if full else ''}", file=sys.stderr)
-            return 2 if isinstance(error, pipeline.Refused) else failed
+            return 2 if isinstance(error, (pipeline.Refused, gate.Undecided)) else failed
         except KeyboardInterrupt:
             print("interrupted; the same command resumes", file=sys.stderr)
             return 130
@@ -111,11 +125,56 @@ def _with_path(argument: str) -> str:
     raise ValueError(f"--config {path!r} does not exist")
 
 
-def _run(audit: Audit) -> None:
+def _gate() -> gate.Gate | None:
+    """The release gate, read before anything runs. Raises `ValueError`."""
+    if _FAIL_IF.value is None:
+        return None
+    if "report" not in _STAGES.value:
+        raise ValueError(f"--fail_if needs the stage report, and --stages has {', '.join(_STAGES.value)}")
+    return gate.Gate.of(_FAIL_IF.value)
+
+
+def _check_gate(release: gate.Gate | None, audit: Audit) -> None:
+    """Raises `ValueError` for a gate that the audit could never decide, and warns of a part that it could not."""
+    options = audit.options
+    scales = options.samples.named or options.extract.scales
+    has = {
+        "heldout": len(audit.split.heldout) > 0,
+        "unguided": bool(options.samples.named) or 0.0 in scales,
+        "guided": not options.samples.named and max(scales) > 0,
+        "recall": RecallStage().taken(options),
+        "detect": DetectStage().taken(options),
+    }
+    warning = None if release is None else gate.check(release, has)
+    if warning and distributed.is_primary():
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _run(audit: Audit, release: gate.Gate | None) -> int:
+    """Runs the audit, and decides the gate: its exit status."""
     logging.getLogger("side_jax").setLevel(logging.INFO if distributed.is_primary() else logging.WARNING)
     logging.basicConfig(format="%(message)s")  # absl's own, and orbax's, stay at warnings
     if _FORCE_NEW.value and distributed.is_primary():
         print(f"workdir: {audit.workdir}", flush=True)
+    if release is not None and distributed.is_primary():
+        (audit.workdir / gate.JUNIT).unlink(missing_ok=True)  # of an earlier run: this one may not come to the gate
     workdir = pipeline.execute(audit, tuple(_STAGES.value))
     if "report" in _STAGES.value and distributed.is_primary():
         print(f"report: {workdir / 'report.html'}")
+    return 0 if release is None else _decide(release, workdir)
+
+
+def _decide(release: gate.Gate, workdir: epath.Path) -> int:
+    """Prints what the gate says, and writes it for a CI system. Raises `gate.Undecided`."""
+    try:
+        audit = load_audit(workdir)
+    except ValueError as error:
+        raise gate.Undecided(str(error)) from error
+    decided = gate.outcome(release, audit)
+    if distributed.is_primary():
+        write_bytes(workdir / gate.JUNIT, gate.junit(decided, audit))
+        if decided.state != gate.UNDECIDED:
+            print(decided.line)
+    if decided.state == gate.UNDECIDED:
+        raise gate.Undecided(decided.line)
+    return 3 if decided.state == gate.FAILED else 0

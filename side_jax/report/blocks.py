@@ -138,4 +138,21 @@ class Sentences:
     sentences: Sequence[str]
 
 
-Block = Note | Sentences | Table | Figure | Sheet
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The one verdict of the audit.
+
+    Attributes:
+      word: COPIES, NOTHING FOUND or CANNOT TELL.
+      sentence: what it means.
+      disagreements: a sentence for each pair of kinds of evidence that seem to contradict each other.
+      reasons: a clause for each kind of evidence.
+    """
+
+    word: str
+    sentence: str
+    disagreements: Sequence[str]
+    reasons: Sequence[str]
+
+
+Block = Verdict | Note | Sentences | Table | Figure | Sheet

@@ -9,6 +9,7 @@ from side_jax.report.figures import picture_data
 from side_jax.report.head import head
 from side_jax.report.section import Page
 from side_jax.report.sections import SECTIONS
+from side_jax.report.verdict import block
 from side_jax.runtime.files import Json
 
 
@@ -16,6 +17,7 @@ def render(page: Page) -> str:
     """The page as text: the first screen, the verdicts of all sections, then each section."""
     return template("page.html.j2").render(
         facts=page.facts,
+        verdict=block(page.metrics),
         head=head(page, bool(withheld(page.metrics))),
         verdicts=Sentences(verdicts(page.metrics)),
         sections=[(section, list(section.blocks(page))) for section in SECTIONS if section.needed(page)],

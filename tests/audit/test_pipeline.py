@@ -91,6 +91,8 @@ def test_every_artifact_of_the_contract_is_there(finished):
         "detect/membership.parquet",
         "steer/manifest.json",
         "metrics.json",
+        "audit.json",
+        "model_card.md",
         "matches.parquet",
         "report.html",
     ):

@@ -8,7 +8,7 @@ from side_jax.evidence.verdicts import NO, NOT_ENOUGH, YES
 def row(band_p, nearest_p, sd=0.01):
     excess = {"value": 0.1, "null_low": -0.02, "null_high": 0.02, "null_sd": sd}
     return {
-        "heldout": {},
+        **{name: {"bands": {"high": {"ams": {"value": 0.0}}}} for name in ("paired", "heldout")},
         "ams_excess": {"high": excess | {"p": band_p}},
         "train_share_excess": excess | {"p": nearest_p},
     }

@@ -100,6 +100,7 @@ def metrics(copies, heldout=True, guided_copies=None, classes=ONE_CLASS, picture
             "at_risk": NONE_AT_RISK,
             "marks": None,
             "verdicts": said,
+            "verdict": {"word": "CANNOT TELL", "sentence": "", "disagreements": [], "reasons": []},
             "quality": {
                 "against": "heldout",
                 "photos": SIZE,
@@ -305,6 +306,14 @@ def test_page_without_heldout_images_says_so():
     text = page(metrics(10, heldout=False), heldout=False)
     assert "nothing calibrates these scores" in text
     assert "held-out photo</span>" not in text
+
+
+def test_the_one_verdict_heads_the_page_with_disagreements_before_reasons():
+    said = {"word": "NOTHING FOUND", "sentence": "It withstood <these> attacks.", "disagreements": ["Known, but."]}
+    text = page(metrics(0) | {"verdict": said | {"reasons": [{"text": "p = 0.500"}]}})
+    order = ["NOTHING FOUND.</strong> It withstood &lt;these&gt; attacks.", "disagree", "<li>Known, but.</li>"]
+    order += ["<li>p = 0.500</li>", "Are training images given back?", "<h2>"]
+    assert sorted(order, key=text.index) == order
 
 
 @pytest.mark.given(

@@ -1,4 +1,4 @@
-"""Stage 10, report: metrics.json, matches.parquet and report.html from what the sweep wrote."""
+"""Stage 10, report: metrics.json, audit.json, matches.parquet, model_card.md and report.html, from the sweep."""
 
 import dataclasses
 
@@ -30,9 +30,14 @@ from side_jax.evidence.table import RANDOM, table1
 from side_jax.matching.columns import reference_columns
 from side_jax.matching.descriptors import descriptor_facts
 from side_jax.matching.references import compare_photos, place_references
+from side_jax.report.audit_json import FILE as AUDIT
+from side_jax.report.audit_json import audit_json
 from side_jax.report.marks import Mark, read_marks
-from side_jax.report.page import render
+from side_jax.report.model_card import FILE as MODEL_CARD
+from side_jax.report.model_card import model_card
+from side_jax.report.page import render, withheld
 from side_jax.report.stored import FILE, save_page
+from side_jax.report.verdict import whole
 from side_jax.runtime.declare import AMOUNT, Check, amounts, at_least, option
 from side_jax.runtime.files import Json, fingerprint, plain, write_bytes, write_json
 from side_jax.runtime.sharding import local_mesh
@@ -89,8 +94,11 @@ class ReportStage(Stage):
         metrics = _measured(audit, photos, sweeps)
         if audit.samples:
             write_table(audit.workdir / TABLE, audit.options, audit.samples)
-        write_json(audit.workdir / "metrics.json", metrics)
         page = make_page(audit, metrics, sweeps.shown, sweeps.finds)
+        found = audit_json(page.metrics, page.facts, bool(withheld(page.metrics)))
+        write_json(audit.workdir / "metrics.json", metrics)
+        write_json(audit.workdir / AUDIT, found)
+        write_bytes(audit.workdir / MODEL_CARD, model_card(found).encode())
         save_page(page, audit.folder(self.folder) / FILE)
         write_bytes(audit.workdir / "report.html", render(page).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.rows.values() for row in sweep.values())}
@@ -122,6 +130,7 @@ def _measured(audit: Audit, photos: ComparedPhotos, sweeps: Sweeps) -> Json:
     }
     metrics |= photo_by_photo(main, sweeps.finds)
     metrics["verdicts"] = answered(main, metrics, rows)
+    metrics["verdict"] = whole(metrics, withheld(metrics))
     drawn = {scale: found.drawn() for scale, found in sweeps.shown.items()}
     marks = _marks(audit)
     metrics["marks"] = precision_of_bands(marks, rows, drawn, main.bands()) if marks else None

@@ -43,7 +43,10 @@ def test_results_do_not_depend_on_how_the_parts_were_cut(audit):
 
 def test_damaged_parts_that_the_sweep_counted_are_reported(audit):
     assert results(audit)[1]["damaged_parts"] == 0
-    write_json(audit.workdir / "extract" / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 2}})
+    write_json(
+        audit.workdir / "extract" / "manifest.json",
+        {"stage": "extract", "fingerprint": "", "facts": {"damaged_parts": 2}},
+    )
     assert results(audit)[1]["damaged_parts"] == 2
     assert "2 damaged parts of the sweep found and computed again" in (audit.workdir / "report.html").read_text()
 
@@ -87,7 +90,10 @@ def test_repeated_pictures_are_counted_with_what_finds_them(audit, tmp_path):
 def test_failed_report_leaves_the_former_table(audit):
     before = results(audit)[0]
     next(scale_folder(audit.workdir / "extract", 2.0).glob("part-*")).unlink()
-    write_json(audit.workdir / "extract" / "manifest.json", {"stage": "extract", "facts": {"damaged_parts": 0}})
+    write_json(
+        audit.workdir / "extract" / "manifest.json",
+        {"stage": "extract", "fingerprint": "", "facts": {"damaged_parts": 0}},
+    )
     with pytest.raises(RuntimeError, match="40 of the 40 rows of λ = 2 are damaged or missing"):
         ReportStage().run(audit)
     assert (audit.workdir / "matches.parquet").read_bytes() == before
