@@ -1,4 +1,7 @@
-"""report.html: one file, no network, rendered from metrics.json and the match table."""
+"""report.html: one file, no network, rendered from metrics.json and the match table; and its head for a notebook."""
+
+import dataclasses
+from typing import Any
 
 import jinja2
 
@@ -9,9 +12,26 @@ from side_jax.report.section import Page
 from side_jax.report.sections import SECTIONS
 from side_jax.runtime.files import Json
 
+_PAIRS = 6  # of each contact sheet in a notebook
+
 
 def render(page: Page) -> str:
     """The page as text: the verdicts of all sections, then each section."""
+    return _rendered(
+        "page.html.j2",
+        page,
+        facts=page.facts,
+        sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
+    )
+
+
+def render_summary(page: Page) -> str:
+    """A fragment of HTML with the head of the page and the first pairs of its contact sheets."""
+    sheets = [dataclasses.replace(sheet, pairs=sheet.pairs[:_PAIRS]) for sheet in page.sheets]
+    return _rendered("summary.html.j2", page, sheets=sheets)
+
+
+def _rendered(template: str, page: Page, **shown: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("side_jax.report", ""),
         autoescape=True,
@@ -19,11 +39,10 @@ def render(page: Page) -> str:
         trim_blocks=True,
     )
     environment.filters["png"] = png_data
-    return environment.get_template("page.html.j2").render(
-        facts=page.facts,
+    return environment.get_template(template).render(
         answers=None if withheld(page.metrics) else answers(page.metrics),
         verdicts=Sentences(verdicts(page.metrics)),
-        sections=[(section, section.blocks(page)) for section in SECTIONS if section.needed(page)],
+        **shown,
     )
 
 

@@ -9,6 +9,7 @@ from side_jax.audit.answered import answered, photo_by_photo
 from side_jax.audit.at_risk import SweepFinds, pictured
 from side_jax.audit.by_method import Row, against_random, beside_controls, by_method, saw_training_photos
 from side_jax.audit.compared_samples import compared_samples, same_images
+from side_jax.audit.finished import SUMMARY
 from side_jax.audit.pictures import choose_rows, contact_sheets, ranked, steered
 from side_jax.audit.quality import measure_quality
 from side_jax.audit.repeats import repeated_pictures
@@ -30,7 +31,7 @@ from side_jax.matching.descriptors import descriptor_facts
 from side_jax.matching.match_table import match_table
 from side_jax.matching.pool import Pool
 from side_jax.matching.references import compare_photos, place_references
-from side_jax.report.page import render
+from side_jax.report.page import render, render_summary
 from side_jax.report.section import Page
 from side_jax.runtime.arrays import load_array
 from side_jax.runtime.declare import AMOUNT, Check, amounts, at_least, option
@@ -58,7 +59,7 @@ class ReportStage(Stage):
     folder = "report"
     needs = ("target", "sanity", "distill", "extract")
     of_model = False
-    version = 2
+    version = 3
     alone = True
     remade = True
 
@@ -121,7 +122,9 @@ class ReportStage(Stage):
         if audit.samples:
             write_table(audit.workdir / TABLE, audit.options, audit.samples)
         write_json(audit.workdir / "metrics.json", metrics)
-        write_bytes(audit.workdir / "report.html", render(_page(main, metrics, shown)).encode())
+        page = _page(main, metrics, shown)
+        write_bytes(audit.workdir / "report.html", render(page).encode())
+        write_bytes(audit.workdir / SUMMARY, render_summary(page).encode())
         return {"rows": sum(len(row.train.best) for sweep in sweeps.values() for row in sweep.values())}
 
 
