@@ -26,9 +26,9 @@ class FinishedAudit:
     metrics: Json
 
     def __repr__(self) -> str:
-        """Where it lies, and a line for each answer of the verdict."""
+        """Its name, and a line for each answer of the verdict."""
         said = withheld(self.metrics) or [": ".join(map(str, row)) for row in answers(self.metrics).rows]
-        return "\n".join([f"FinishedAudit({str(self.workdir)!r})", *said])
+        return "\n".join([f"FinishedAudit({self.workdir.name!r})", *said])
 
     def _repr_html_(self) -> str:
         return (self.workdir / SUMMARY).read_text()
