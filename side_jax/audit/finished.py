@@ -44,11 +44,12 @@ def load_audit(workdir: epath.PathLike) -> FinishedAudit:
       ValueError: if it holds no finished audit, or that of a version without what is shown.
 
     Example:
-      >>> import numpy as np, tempfile, side_jax
+      >>> import tempfile, side_jax
       >>> photos = side_jax.load_images("orl", None, image_size=32, channels=1).images
       >>> with tempfile.TemporaryDirectory() as folder:
+      ...     bands = (("high", 0.98, 1.0),)
       ...     workdir = side_jax.audit_samples(
-      ...         photos[:64], photos[:100], photos[300:], workdir=folder + "/audit", bands=(("high", 0.98, 1.0),)
+      ...         photos[:8] // 2 * 2, photos[:16], photos[300:316], workdir=folder + "/audit", bands=bands
       ...     )
       ...     side_jax.load_audit(workdir).metrics["verdicts"]["copies"][0]["answer"]
       'yes'
