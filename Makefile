@@ -15,7 +15,7 @@ TORCH_CANDIDATES := python3.11 python3 python
 IS_311 := import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))
 TORCH_PYTHON ?= $(shell for p in $(TORCH_CANDIDATES); do if $$p -c '$(IS_311)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 
-.PHONY: install demo test test-all lint bench parity docs clean
+.PHONY: install demo test test-all lint bench parity docs site clean
 
 install: .venv/installed-dev
 
@@ -26,7 +26,7 @@ demo: .venv/installed-demo
 test: .venv/installed-dev
 	$(BIN)/python -m pytest $(PARALLEL) --durations=5
 	@echo "Left to make test-all: several processes, kill -9, SIGTERM, a full disk, an audit in a bucket, the page in Chromium," \
-	"full-size SSCD and training. Left to make parity: torch and diffusers, live."
+	"full-size SSCD, training and the notebook. Left to make parity: torch and diffusers, live."
 
 test-all: .venv/installed-dev
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m "not slow and not parity" $(PARALLEL)
@@ -56,6 +56,10 @@ docs: .venv/installed-dev
 	$(BIN)/python -m docs.evidence.simulation
 	$(BIN)/python -m docs.evidence
 
+# The pages of docs/ as build/site; a warning is an error.
+site: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity
 
@@ -78,6 +82,10 @@ clean:
 
 .venv/installed-bench: .venv/installed-dev
 	$(PIP) -e '.[bench]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed-dev
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 .venv-torch/bin/python:

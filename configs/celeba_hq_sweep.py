@@ -5,7 +5,7 @@ Everything else is configs/celeba_hq.py, whose docstring says what DATA holds an
 Command   python main.py --config=configs/celeba_hq_sweep.py --workdir=runs/celeba_hq_sweep \
               --config.dataset.path=DATA --config.extract.weights=sscd_disc_mixup.torchvision.pt
 Hardware  as configs/celeba_hq.py
-Cost      --dry_run counts it, without data or weights; README.md shows what it says
+Cost      --dry_run counts it, without data or weights; docs/scale.md shows what it says
 """
 
 from ml_collections import ConfigDict

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from side_jax.audit.audit_samples import audit_samples as audit_samples
+    from side_jax.audit.finished import FinishedAudit as FinishedAudit
+    from side_jax.audit.finished import load_audit as load_audit
     from side_jax.audit.pipeline import run as run
     from side_jax.audit.target_files import load_target as load_target
     from side_jax.data.images import ImageSet as ImageSet
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from side_jax.matching.descriptors import load_descriptor as load_descriptor
     from side_jax.matching.search import Matches as Matches
     from side_jax.matching.search import match as match
-    from side_jax.report.audit_json import load_audit as load_audit
     from side_jax.surrogate.exact import exact_guide as exact_guide
     from side_jax.surrogate.stored import load_classifier as load_classifier
     from side_jax.targets.diffusers import save_target as save_target
@@ -38,12 +39,13 @@ os.environ.setdefault("EPATH_USE_TF", "0")
 os.environ.setdefault("FSSPEC_GCS_USE_LISTINGS_CACHE", "")
 
 _HOME = {
+    "FinishedAudit": "side_jax.audit.finished",
     "ImageSet": "side_jax.data.images",
     "Matches": "side_jax.matching.search",
     "audit_samples": "side_jax.audit.audit_samples",
     "ams": "side_jax.evidence.metrics",
     "exact_guide": "side_jax.surrogate.exact",
-    "load_audit": "side_jax.report.audit_json",
+    "load_audit": "side_jax.audit.finished",
     "load_classifier": "side_jax.surrogate.stored",
     "load_descriptor": "side_jax.matching.descriptors",
     "load_images": "side_jax.data.load",

@@ -26,7 +26,7 @@ from side_jax.audit.stage import Audit
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.recall import RecallStage
 from side_jax.report import gate
-from side_jax.report.audit_json import load_audit
+from side_jax.report.audit_json import read_audit
 from side_jax.runtime import distributed, preemption
 from side_jax.runtime.files import AuditError, write_bytes
 
@@ -167,7 +167,7 @@ def _run(audit: Audit, release: gate.Gate | None) -> int:
 def _decide(release: gate.Gate, workdir: epath.Path) -> int:
     """Prints what the gate says, and writes it for a CI system. Raises `gate.Undecided`."""
     try:
-        audit = load_audit(workdir)
+        audit = read_audit(workdir)
     except ValueError as error:
         raise gate.Undecided(str(error)) from error
     decided = gate.outcome(release, audit)

@@ -91,7 +91,7 @@ def _attacks(metrics: Json) -> Iterator[Json]:
         yield {"attack": f"membership: {names}", "amount": members["positives"] + members["negatives"]}
 
 
-def load_audit(path: epath.PathLike) -> Json:
+def read_audit(path: epath.PathLike) -> Json:
     """audit.json of a workdir, or of a path to the file.
 
     Raises:

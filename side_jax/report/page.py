@@ -1,5 +1,6 @@
-"""report.html: one file, no network, rendered from metrics.json and the match table."""
+"""report.html: one file, no network, rendered from metrics.json and the match table; and its head for a notebook."""
 
+import dataclasses
 import importlib.resources
 
 import jinja2
@@ -12,6 +13,8 @@ from side_jax.report.sections import SECTIONS
 from side_jax.report.verdict import block
 from side_jax.runtime.files import Json
 
+_PAIRS = 6  # of each contact sheet in a notebook
+
 
 def render(page: Page) -> str:
     """The page as text: the first screen, the verdicts of all sections, then each section."""
@@ -22,6 +25,14 @@ def render(page: Page) -> str:
         verdicts=Sentences(verdicts(page.metrics)),
         sections=[(section, list(section.blocks(page))) for section in SECTIONS if section.needed(page)],
         script=_resource("page.js"),
+    )
+
+
+def render_summary(page: Page) -> str:
+    """A fragment of HTML with the head of the page and the first pairs of its contact sheets."""
+    sheets = [dataclasses.replace(sheet, pairs=sheet.pairs[:_PAIRS]) for sheet in page.sheets]
+    return template("summary.html.j2").render(
+        verdict=block(page.metrics), head=head(page, bool(withheld(page.metrics))), sheets=sheets
     )
 
 

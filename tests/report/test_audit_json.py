@@ -4,8 +4,7 @@ from importlib import resources
 import jsonschema
 import pytest
 
-import side_jax
-from side_jax.report.audit_json import FILE, SCHEMA, SCHEMA_VERSION
+from side_jax.report.audit_json import FILE, SCHEMA, SCHEMA_VERSION, read_audit
 from side_jax.report.gate_metrics import COMMON, UNGUIDED
 from tests.evidence.whole_metrics import at_risk, copying_test, estimate, method, recall
 from tests.report.crafted_audit import crafted
@@ -53,7 +52,7 @@ def test_crafted_audits_are_as_the_schema_says_and_it_describes_every_field(sche
 
 
 def test_audit_json_of_a_run_is_as_the_schema_says(schema, finished_smoke):
-    found = side_jax.load_audit(finished_smoke)
+    found = read_audit(finished_smoke)
     jsonschema.Draft202012Validator(strict(schema)).validate(found)
     metrics = json.loads((finished_smoke / "metrics.json").read_text())
     assert found["metrics"]["ams"]["value"] == metrics["scales"][0]["train"]["bands"]["high"]["ams"]["value"]
@@ -129,5 +128,5 @@ def test_what_is_no_audit_json_of_this_version_is_one_line(tmp_path, text, messa
     for path in (tmp_path, tmp_path / FILE):
         if text is not None or path == tmp_path:
             with pytest.raises(ValueError, match=message) as error:
-                side_jax.load_audit(path)
+                read_audit(path)
             assert "\n" not in str(error.value)

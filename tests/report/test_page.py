@@ -14,7 +14,7 @@ from side_jax.evidence.scores import InBand, Scores
 from side_jax.evidence.summary import calibrate, null_facts, summarize
 from side_jax.evidence.table import table1
 from side_jax.report.blocks import Pair, Sheet
-from side_jax.report.page import render, verdicts
+from side_jax.report.page import render, render_summary, verdicts
 from side_jax.report.section import Page
 from side_jax.report.sections.histograms import histogram_scales
 from side_jax.report.wording import interval, operations, p_value, percent, times
@@ -188,12 +188,25 @@ FACTS = {
 }
 
 
-def page(numbers, heldout=True):
+def page(numbers, heldout=True, made=render, pairs=1):
     image = np.zeros((8, 8, 1), np.uint8)
     photo = (image, "s1/<1>.pgm", 0.9)
-    sheets = [Sheet("λ = 0, best", [Pair(7, 7, 0.0, "λ = 0", image, photo, photo if heldout else None)])]
+    pairs = [Pair(7 + i, i, 0.0, "λ = 0", image, photo, photo if heldout else None) for i in range(pairs)]
+    sheets = [Sheet("λ = 0, best", pairs)]
     best = {0.0: {"training": np.linspace(0, 1, 40)}, 5.0: {"training": np.linspace(0, 1, 40)}}
-    return render(Page(numbers, FACTS, sheets, best))
+    return made(Page(numbers, FACTS, sheets, best))
+
+
+def test_summary_has_the_answers_and_the_first_pairs_with_names_escaped():
+    text = page(metrics(10), made=render_summary, pairs=9)
+    assert "Are training images given back?" in text and "<strong>yes</strong>" in text
+    assert text.count("generated image") == 6 and "#12" in text and "#13" not in text
+    assert "s1/&lt;1&gt;.pgm" in text and "<html" not in text
+
+
+def test_summary_withholds_the_answers_of_a_target_that_fails_the_sanity_check():
+    text = page(metrics(40) | {"sanity": {"failed": ["its images are all alike"]}}, made=render_summary)
+    assert "Are training images given back?" not in text
 
 
 def test_page_is_one_file_with_everything_and_names_escaped():
