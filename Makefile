@@ -58,7 +58,7 @@ docs: .venv/installed-dev
 
 # The pages of docs/ as build/site; a warning is an error.
 site: .venv/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 parity: .venv-torch/installed
 	.venv-torch/bin/python -m pytest tests/parity -m parity
