@@ -115,6 +115,7 @@ def test_unfinished_audit_and_samples_alone_are_one_line(tmp_path):
         replay(smoke.get_config(), tmp_path, "0")
     config = samples_only.get_config()
     config.samples.paths = (("λ=0", "samples.npz"),)
+    config.extract.descriptor = "pixel"
     with pytest.raises(ValueError, match="there is none to make a match again"):
         replay(config, tmp_path, "0")
 
