@@ -28,7 +28,7 @@ test: .venv/installed-dev
 	@echo "Left to make test-all: several processes, kill -9, SIGTERM, a full disk, an audit in a bucket, the page in Chromium," \
 	"full-size SSCD, training and the notebook. Left to make parity: torch and diffusers, live."
 
-test-all: .venv/installed-dev
+test-all: .venv/installed-browser
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m "not slow and not parity" $(PARALLEL)
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m slow --durations=10
 
@@ -78,6 +78,10 @@ clean:
 
 .venv/installed-dev: .venv/bin/python pyproject.toml
 	$(PIP) -e '.[demo,dev]'
+	@touch $@
+
+.venv/installed-browser: .venv/installed-dev
+	$(PIP) -e '.[browser]'
 	@touch $@
 
 .venv/installed-bench: .venv/installed-dev

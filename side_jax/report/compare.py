@@ -79,7 +79,7 @@ def _size(audit: Finished) -> str:
 def _sections(a: Finished, b: Finished, titles: list[str]) -> Iterator[tuple[str, tuple[list[str], list[Block]]]]:
     """Heading -> sentences for the head of the page, and blocks."""
     yield "What differs", ([], list(configs(a, b)))
-    yield "The questions of the audit", ([], list(questions(a, b)))
+    yield "The questions of the audit", questions(a, b)
     yield "Scores of the generated images", images(a, b, titles)
     yield "Photos at risk", at_risk(a, b)
     yield "Photos that were asked for, and membership", photos(a, b)

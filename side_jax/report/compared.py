@@ -54,20 +54,18 @@ def _value(value: object) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def questions(a: Finished, b: Finished) -> Iterator[Block]:
-    """The verdicts of both."""
-    given = []
-    for audit in (a, b):
+def questions(a: Finished, b: Finished) -> Said:
+    """The verdicts of both; why one of them gives none stands at the head of the page."""
+    given, said = [], []
+    for name, audit in (("A", a), ("B", b)):
         reasons = withheld(audit.metrics)
         found = [] if reasons else answers(audit.metrics)
         given.append({one.question: [one.answer, one.numbers] for one in found})
         if reasons:
-            yield Note(f"{'AB'[len(given) - 1]} gives no answers: {' '.join(reasons)}")
+            said.append(f"{name}: {' '.join(reasons)}")
     asked = dict.fromkeys([*given[0], *given[1]])
-    if asked:
-        yield Table(
-            ["question", "A", "B"], [[one, *(answered.get(one, ["not asked"]) for answered in given)] for one in asked]
-        )
+    rows = [[one, *(answered.get(one, ["no answer"]) for answered in given)] for one in asked]
+    return said, [Table(["question", "A", "B"], rows)] if rows else []
 
 
 def images(a: Finished, b: Finished, titles: list[str]) -> Said:
@@ -100,6 +98,7 @@ def images(a: Finished, b: Finished, titles: list[str]) -> Said:
             [title, _SCORES[name], *_cells(change, interval)]
             for title, changes in found[band[0]]
             for name, change in changes.items()
+            if name != "nearest" or band == top  # which is of no band
         ]
         blocks.append(Table(["", "score, %", *_HEADINGS], rows, band_range(band)))
     blocks.append(Note(f"{how} {_same_number(titles, counts)}{_READ}"))

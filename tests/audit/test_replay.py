@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 from PIL import Image
 
 import main
-from configs import smoke
+from configs import samples_only, smoke
 from side_jax.audit.replay import find_match, replay
 from side_jax.audit.status import stored_config
 from side_jax.evidence.same_picture import IDENTICAL, OTHER, SAME, PixelDifference
@@ -111,10 +111,11 @@ def test_bad_input_is_one_line_and_exit_2(workdir, monkeypatch, capsys, asked, f
 
 
 def test_unfinished_audit_and_samples_alone_are_one_line(tmp_path):
-    config = smoke.get_config()
     with pytest.raises(ValueError, match=r"needs a finished audit: .* has no matches\.parquet"):
-        replay(config, tmp_path, "0")
-    config.target.source, config.samples.path = "none", "samples.npz"
+        replay(smoke.get_config(), tmp_path, "0")
+    config = samples_only.get_config()
+    config.samples.paths = (("λ=0", "samples.npz"),)
+    config.extract.descriptor = "pixel"
     with pytest.raises(ValueError, match="there is none to make a match again"):
         replay(config, tmp_path, "0")
 
