@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow only writes TensorBoard logs here
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # of which it would say that they are on
 
 from absl import app, flags
 from etils import epath
@@ -27,6 +28,7 @@ from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.recall import RecallStage
 from side_jax.report import gate
 from side_jax.report.audit_json import read_audit
+from side_jax.report.closing import closing
 from side_jax.runtime import distributed, preemption
 from side_jax.runtime.files import AuditError, write_bytes
 
@@ -160,7 +162,7 @@ def _run(audit: Audit, release: gate.Gate | None) -> int:
         (audit.workdir / gate.JUNIT).unlink(missing_ok=True)  # of an earlier run: this one may not come to the gate
     workdir = pipeline.execute(audit, tuple(_STAGES.value))
     if "report" in _STAGES.value and distributed.is_primary():
-        print(f"report: {workdir / 'report.html'}")
+        print(*closing(read_audit(workdir), str(workdir)), f"report: {workdir / 'report.html'}", sep="\n")
     return 0 if release is None else _decide(release, workdir)
 
 

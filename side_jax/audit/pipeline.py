@@ -287,10 +287,11 @@ def _execute(audit: Audit, wanted: tuple[str, ...] | None) -> epath.Path:
     split = keep(audit.split, audit.workdir)
     planned = [dataclasses.replace(step, audit=dataclasses.replace(step.audit, split=split)) for step in planned]
     try:
-        for step in planned:
+        for number, step in enumerate(planned, start=1):
             if step.complete:
                 _log.info("%s: complete, skipped", step.name)
             else:
+                _log.info("stage %d of %d, %s: running", number, len(planned), step.name)
                 _run(step)
     except preemption.Preempted:
         leave()
@@ -306,7 +307,6 @@ def _begin(step: Step) -> None:
 
 def _run(step: Step) -> None:
     once(f"{step.name} starts", lambda: _begin(step))
-    _log.info("%s: running", step.name)
     started = time.perf_counter()
     facts = step.stage.run(step.audit) if is_primary() or not step.stage.alone else {}
     barrier(f"{step.name} ends")  # a stage is complete when every process has done its share

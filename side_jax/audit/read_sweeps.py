@@ -19,6 +19,7 @@ from side_jax.matching.descriptors import descriptor_facts
 from side_jax.matching.match_table import match_table
 from side_jax.matching.pool import Pool
 from side_jax.runtime.files import Json
+from side_jax.runtime.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,11 @@ class Sweeps:
         methods, extract = audit.methods(), audit.options.extract
         kept = cls({name: {} for name in methods}, {}, SweepFinds.none(photos.pool))
         descriptor = descriptor_facts(extract.descriptor, extract.weights, extract.preprocessing)
-        with match_table(audit.workdir / "matches.parquet", descriptor, photos.pool.ids) as append:
+        rows = sum(num_images(method, scale) for method in methods.values() for scale in method.options.extract.scales)
+        with (
+            Progress("report", rows) as progress,
+            match_table(audit.workdir / "matches.parquet", descriptor, photos.pool.ids) as append,
+        ):
             for name, method in methods.items():
                 for scale in method.options.extract.scales:
                     table = read_scale(method, scale, num_images(method, scale))
@@ -115,6 +120,7 @@ class Sweeps:
                     kept.finds.add(label, method, scale, table, blind)
                     if name == next(iter(methods)):
                         kept.shown[scale] = _shown(method, scale, table, photos)
+                    progress.update(len(table))
                     del table  # before the next one is read
         return kept
 

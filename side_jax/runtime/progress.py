@@ -1,5 +1,6 @@
 """One progress line of the primary process, and TensorBoard curves in the workdir."""
 
+import logging
 import resource
 import sys
 import tempfile
@@ -13,8 +14,52 @@ from tqdm import tqdm
 from side_jax.runtime.distributed import is_primary
 from side_jax.runtime.files import is_local
 
+_log = logging.getLogger(__name__)
+
+_LONG = 3600.0  # seconds from which a loop is warned of
 _EVERY_SECONDS = 5.0  # between two points of a curve
 _LINE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+
+
+class TimeToGo:
+    """Says once in the log how long a loop over several bars still takes on this device.
+
+    The first update waits for a compilation, so the time of the second one counts.
+
+    Args:
+      name: what is being done, such as "extract".
+      total: how many are left.
+      shorter: what an owner lowers, where it is more than an hour.
+    """
+
+    def __init__(self, name: str, total: int, shorter: str) -> None:
+        self._name, self._left, self._shorter = name, total, shorter
+        self._since: float | None = None
+        self._said = False
+
+    def update(self, count: int) -> None:
+        """Takes up that `count` more are done."""
+        self._left -= count
+        now, since = time.monotonic(), self._since
+        self._since = now
+        if since is None or self._said:
+            return
+        self._said = True
+        seconds = self._left * (now - since) / count
+        if seconds > _LONG:
+            _log.warning(
+                "%s: about %.1f hours to go on this device. %s makes it shorter; it can be stopped, and the same"
+                " command resumes",
+                self._name,
+                seconds / 3600,
+                self._shorter,
+            )
+        else:
+            _log.info("%s: about %s to go on this device", self._name, _duration(seconds))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
 
 class Progress:
@@ -29,11 +74,19 @@ class Progress:
       done: how many were done before.
       unit: of what.
       logs: gets TensorBoard curves of the same numbers by images done, if given.
+      to_go: is told of every update, if given.
     """
 
     def __init__(
-        self, name: str, total: int, done: int = 0, unit: str = "image", logs: epath.Path | None = None
+        self,
+        name: str,
+        total: int,
+        done: int = 0,
+        unit: str = "image",
+        logs: epath.Path | None = None,
+        to_go: TimeToGo | None = None,
     ) -> None:
+        self._to_go = to_go
         self._unit, self._logs, self._done = unit, logs, done
         self._primary = is_primary()
         self._log: ScalarLog | None = None  # none before the first point
@@ -47,6 +100,7 @@ class Progress:
             mininterval=0.5 if sys.stderr.isatty() else 30,
             miniters=1,
             disable=not self._primary,
+            postfix="compiling …",  # until the first images come
         )
 
     def __enter__(self) -> Self:
@@ -64,6 +118,8 @@ class Progress:
         if not self._primary:
             return
         self._done += count
+        if self._to_go is not None:
+            self._to_go.update(count)
         self._bar.set_postfix_str(f"{peak_memory_gib():.2f} GiB{note and f', {note}'}", refresh=False)
         self._bar.update(count)
         if time.monotonic() - self._time >= _EVERY_SECONDS:

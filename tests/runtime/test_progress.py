@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from side_jax.runtime import progress
-from side_jax.runtime.progress import Progress, peak_memory_gib
+from side_jax.runtime.progress import Progress, TimeToGo, peak_memory_gib
 
 
 def curves(folder):
@@ -65,3 +65,29 @@ def test_memory_is_that_of_the_fullest_device_where_the_backend_knows_it(monkeyp
     assert peak_memory_gib() == 3
     monkeypatch.undo()
     assert 0.05 < peak_memory_gib() < 100  # of this process, on CPU
+
+
+@pytest.mark.parametrize(
+    ("total", "level", "message"),
+    [
+        (36_100, "WARNING", "extract: about 9.0 hours to go on this device. fewer images makes it shorter"),
+        (1_100, "INFO", "extract: about 15 minutes to go on this device"),
+        (160, "INFO", "extract: about 54 seconds to go on this device"),
+    ],
+)
+def test_time_to_go_is_said_once_from_the_second_batch_on(monkeypatch, caplog, total, level, message):
+    caplog.set_level("INFO", "side_jax")
+    clock = iter([100.0, 145.0, 300.0])  # the first batch compiles
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    to_go = TimeToGo("extract", total, "fewer images")
+    to_go.update(50)
+    assert not caplog.records
+    to_go.update(50)
+    to_go.update(50)
+    (record,) = caplog.records
+    assert record.levelname == level and record.getMessage().startswith(message)
+
+
+def test_line_says_compiling_until_the_first_images_come(capsys):
+    with Progress("extract λ=5", 20):
+        assert "compiling" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from side_jax.matching.pool import REFERENCES
 from side_jax.runtime.declare import AMOUNT, DISTINCT, SOME, Check, at_least, decided, each_of, option, require
 from side_jax.runtime.files import MANIFEST, Json, read_json, write_bytes
 from side_jax.runtime.mapped import blocks, temporary
+from side_jax.runtime.progress import Progress
 from side_jax.runtime.sharding import stage_key
 from side_jax.targets.activations import check_layers, decoder_layers
 from side_jax.targets.target import Target
@@ -167,20 +168,22 @@ def _generated(audit: Audit, target: Target, layers: tuple[str, ...], batch_size
     linear = _linear_probe(audit, target, batch_size) if options.wiener else None
     found: dict[float, dict[str, dict[str, np.ndarray]]] = {}
     tables, draws = [], None
-    for scale, indices in labels.indices.items():
-        classes = generation_classes(target, stage_key(seed, "extract"), indices)
-        images = generated_images(audit, scale, indices, labels.best[scale].astype(np.float32))
-        indexed = IndexedImages(images, indices, classes)
-        spiky = measure_spikiness(probe, layers, indexed, options.timesteps, options.num_noises)
-        contrast = images.std((1, 2, 3), dtype=np.float64)
-        found[scale] = _detectors(spiky) | {"contrast": {"high": contrast, "low": -contrast}}
-        if linear:
-            found[scale] |= {"wiener": _distances(linear, audit, indexed)}
-        if scale == labels.facts["scale"]:
-            draws = spiky.measure(HEADLINE)
-        positive = pa.array(labels.positive[scale], mask=~labels.clear[scale])
-        columns = {"scale": np.full(len(indices), scale), "index": indices, "memorized": positive}
-        tables.append(pa.table(columns | _columns(found[scale])))
+    with Progress("detect", sum(map(len, labels.indices.values()))) as progress:
+        for scale, indices in labels.indices.items():
+            classes = generation_classes(target, stage_key(seed, "extract"), indices)
+            images = generated_images(audit, scale, indices, labels.best[scale].astype(np.float32))
+            indexed = IndexedImages(images, indices, classes)
+            spiky = measure_spikiness(probe, layers, indexed, options.timesteps, options.num_noises)
+            contrast = images.std((1, 2, 3), dtype=np.float64)
+            found[scale] = _detectors(spiky) | {"contrast": {"high": contrast, "low": -contrast}}
+            if linear:
+                found[scale] |= {"wiener": _distances(linear, audit, indexed)}
+            if scale == labels.facts["scale"]:
+                draws = spiky.measure(HEADLINE)
+            positive = pa.array(labels.positive[scale], mask=~labels.clear[scale])
+            columns = {"scale": np.full(len(indices), scale), "index": indices, "memorized": positive}
+            tables.append(pa.table(columns | _columns(found[scale])))
+            progress.update(len(indices))
     _write(pa.concat_tables(tables), audit.folder("detect") / SCORES)
     assert draws is not None
     return detectors.compare_by_scale(found, labels, draws, _GENERATED_FPRS), labels.facts

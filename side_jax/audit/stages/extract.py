@@ -61,7 +61,7 @@ from side_jax.runtime.declare import (
 )
 from side_jax.runtime.distributed import barrier, broadcast, is_primary, once
 from side_jax.runtime.files import Json, fingerprint, names, write_json
-from side_jax.runtime.progress import Progress
+from side_jax.runtime.progress import Progress, TimeToGo
 from side_jax.runtime.sharding import data_mesh, local_mesh, replicate
 from side_jax.targets.target import Target
 
@@ -227,9 +227,12 @@ class ExtractStage(Stage):
             once(
                 "image stores", lambda: [store(scale) for scale in options.scales]
             )  # created once, then opened by every process
+        left = int(sum(one.sum() for one in missing.values()))
+        to_go = TimeToGo("extract", left, "fewer images, steps or λ (extract.num_images, num_steps, scales)")
         for scale in options.scales:
             count, logs = len(missing[scale]), folder / "logs" / scale_folder(folder, scale).name
-            with Progress(f"extract λ={scale:g}", count, count - int(missing[scale].sum()), logs=logs) as progress:
+            done = count - int(missing[scale].sum())
+            with Progress(f"extract λ={scale:g}", count, done, logs=logs, to_go=to_go) as progress:
                 sweep(scale, missing[scale], progress)
         return {
             "descriptor": embed.facts,
