@@ -71,8 +71,11 @@ def test_match_is_a_row_or_an_image_of_a_sweep(finished_smoke, asked, scale, ind
 def test_number_on_the_page_is_the_number_of_the_match(finished_smoke):
     """Each pair shows the number, the scores and the photos of that row."""
     text = html.unescape((finished_smoke / "report.html").read_text())
-    pairs = re.findall(r"generated<br>#(\d+)</span><span[^>]*>training<br>([\d.-]+)<br>([^<]*)<", text)
-    assert len(pairs) == 2 * 2 * 4  # λ, best and random, pairs of a sheet
+    pattern = (
+        r"generated<br>λ = \d<br>#(\d+)</span></div><div[^>]*><img [^>]*><span[^>]*>training<br>([\d.-]+)<br>([^<]*)<"
+    )
+    pairs = re.findall(pattern, text)
+    assert len(pairs) == 3 + 2 * 2 * 4  # of the first screen; λ, best and random, pairs of a sheet
     rows = pq.read_table(finished_smoke / "matches.parquet").to_pylist()
     assert {rows[int(number)]["scale"] for number, _, _ in pairs} == {0, 2}
     for number, score, photo in pairs:
