@@ -379,6 +379,10 @@ def get_config() -> ConfigDict:
             "pairs": 24,
             # share of copies from which copying matters: a "no" that would have missed it is worded "not enough data"
             "relevant_share": 0.01,
+            # blur every picture of the page beyond recognition
+            "redact": False,
+            # a CSV file of marks that the page saved: it gives the bands' precision
+            "marks": "",
         }
     )
 

@@ -107,7 +107,7 @@ class Sweeps:
         descriptor = descriptor_facts(extract.descriptor, extract.weights, extract.preprocessing)
         rows = sum(num_images(method, scale) for method in methods.values() for scale in method.options.extract.scales)
         with (
-            Progress("report", rows) as progress,
+            Progress("report", rows, waits="reading …") as progress,
             match_table(audit.workdir / "matches.parquet", descriptor, photos.pool.ids) as append,
         ):
             for name, method in methods.items():

@@ -75,6 +75,7 @@ class Progress:
       unit: of what.
       logs: gets TensorBoard curves of the same numbers by images done, if given.
       to_go: is told of every update, if given.
+      waits: what stands in the line until the first ones are done.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Progress:
         unit: str = "image",
         logs: epath.Path | None = None,
         to_go: TimeToGo | None = None,
+        waits: str = "compiling …",
     ) -> None:
         self._to_go = to_go
         self._unit, self._logs, self._done = unit, logs, done
@@ -100,7 +102,7 @@ class Progress:
             mininterval=0.5 if sys.stderr.isatty() else 30,
             miniters=1,
             disable=not self._primary,
-            postfix="compiling …",  # until the first images come
+            postfix=waits,
         )
 
     def __enter__(self) -> Self:
