@@ -7,7 +7,7 @@ import pytest
 from etils import epath
 
 from benchmarks.report_scale import synthetic_audit, write_sweep
-from side_jax.audit.at_risk import SweepFinds, at_risk
+from side_jax.audit.at_risk import Hits, SweepFinds, at_risk, pictured
 from side_jax.audit.stage import photo_pool
 from side_jax.audit.stages.recall import Recalled
 from side_jax.audit.stages.report import ReportStage
@@ -24,9 +24,9 @@ def audit(tmp_path):
 
 
 def finds_of(audit, blind=True):
-    finds, low = SweepFinds.none(photo_pool(audit)), audit.bands()[-1][1]
+    finds = SweepFinds.none(photo_pool(audit))
     for scale in audit.options.extract.scales:
-        finds.add(f"side λ={scale:g}", read_scale(audit, scale), blind, low)
+        finds.add(f"side λ={scale:g}", audit, scale, read_scale(audit, scale), blind)
     return finds
 
 
@@ -60,6 +60,22 @@ def test_the_table_says_what_found_each_photo_and_how_often(audit):
     assert facts["listed"] == len(rows) and facts["decoys"] == 30
 
 
+def test_every_image_that_found_a_photo_is_named_the_best_first_and_pictured(audit):
+    finds = finds_of(audit)
+    _, facts = at_risk(audit, finds, None)
+    photos = list(pictured(audit, facts["rows"], finds))
+    assert len(photos) == len(facts["rows"]) > 0
+    tables = {f"side λ={scale:g}": read_scale(audit, scale).to_pylist() for scale in audit.options.extract.scales}
+    for row, photo in zip(facts["rows"], photos, strict=True):
+        position = audit.split.train.ids.index(row["id"])
+        np.testing.assert_array_equal(photo.photo, audit.split.train.images[position])
+        assert len(row["found"]) == row["images"] and len(photo.images) == min(6, row["images"])
+        assert [one["score"] for one in row["found"]] == sorted((one["score"] for one in row["found"]), reverse=True)
+        for one in row["found"]:
+            match = tables[one["by"]][one["index"]]
+            assert match["index"] == one["index"] and match["ids"][0] == position
+
+
 def test_photos_that_come_out_when_asked_for_are_sure_and_first(audit):
     finds = finds_of(audit, blind=False)  # nothing of the sweep counts for the rate
     rows, facts = at_risk(audit, finds, asked(audit, np.arange(20)))
@@ -78,7 +94,8 @@ def test_repeats_share_their_pictures_rate_and_are_to_be_deduplicated(audit):
     audit = dataclasses.replace(audit, split=dataclasses.replace(audit.split, groups=groups, near_duplicate=0.98))
     finds = SweepFinds.none(photo_pool(audit))
     finds.best[[4, 5, 9]], finds.best_by[[4, 5, 9]] = 0.999, 0
-    finds.hits["random λ=0"] = np.bincount([4, 5, 9], minlength=30)
+    score = np.full(3, 0.999, np.float32)
+    finds.hits["random λ=0"] = Hits(audit, 0.0, np.array([1, 2, 3]), np.array([4, 5, 9]), score)
     rows, facts = at_risk(audit, finds, asked(audit, np.arange(20)))
     mine = [row for row in rows if row["copies"] == 3]
     assert {row["id"] for row in mine} == {audit.split.train.ids[i] for i in (4, 5, 9)}

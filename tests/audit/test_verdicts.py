@@ -85,7 +85,8 @@ def test_run_of_a_broken_target_exits_0_with_a_page_of_its_images_and_no_verdict
     said = re.sub(r"\s+", " ", page)
     assert "No verdict: the target does not make images of this kind." in said
     assert reason in said
-    for sentence in ("no sign of copying", "gives back training data"):
+    assert "<strong>CANNOT TELL.</strong>" in said
+    for sentence in ("no sign of copying", "This model gives back training data", "withstood"):
         assert sentence not in said
     preview = load_array(tmp_path / "run" / "sanity" / "images.zarr")
     assert len(preview) == 8
@@ -115,14 +116,14 @@ def photos_of(folder, seed):
     kind=13,
     input="README's command in a folder without `runs/`",
     before="fails since runs/ is missing",
-    now="runs/mine/report.html is there",
+    now="runs/quick/report.html is there",
 )
 @pytest.mark.filterwarnings("ignore:.*load_module:DeprecationWarning")
 def test_command_of_the_readme_makes_the_missing_folder(small, tmp_path, monkeypatch):
     """As it stands there, but for a small model and no SSCD."""
     (command,) = re.findall(r"python (main.py (?:.*\\\n)+.*)", (ROOT / "README.md").read_text(encoding="utf-8"))[:1]
     arguments = shlex.split(command.replace("\\\n", " "))
-    assert {"--workdir=runs/mine", "--config.target.path=my_model"} < set(arguments)
+    assert {"--workdir=runs/quick", "--config.target.path=my_model"} < set(arguments)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").rename(tmp_path / "my_model")
     photos_of(tmp_path / "photos", 0)
@@ -135,7 +136,7 @@ def test_command_of_the_readme_makes_the_missing_folder(small, tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", arguments)
     with flagsaver.flagsaver():
         assert main.main(arguments) == 0
-    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+    assert (tmp_path / "runs" / "quick" / "report.html").exists()
 
 
 @pytest.mark.given(
