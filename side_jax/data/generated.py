@@ -66,7 +66,7 @@ def native_shape(field: str, path: epath.PathLike) -> tuple[int, int, int]:
     if root.is_dir() and array_exists(root):
         shape = array_layout(root)[1]
     elif root.suffix == ".npz" and root.exists():
-        with _npz_images(field, root) as (_, _, shape):
+        with npz_images(field, root) as (_, _, shape):
             pass
     else:
         headers = (_header(file) for _, file in sorted(named_files(root))) if root.is_dir() else iter(())
@@ -147,7 +147,7 @@ def _zarr(field: str, path: epath.Path, wanted: tuple[int, int, int]) -> ImageSe
 
 
 @contextlib.contextmanager
-def _npz_images(field: str, path: epath.Path) -> Iterator[tuple[IO[bytes], np.dtype, tuple[int, ...]]]:
+def npz_images(field: str, path: epath.Path) -> Iterator[tuple[IO[bytes], np.dtype, tuple[int, ...]]]:
     """The array `images` of an npz file, open behind its header; with its type and shape."""
     with contextlib.ExitStack() as opened:
         try:
@@ -164,7 +164,7 @@ def _npz_images(field: str, path: epath.Path) -> Iterator[tuple[IO[bytes], np.dt
 
 
 def _npz(field: str, path: epath.Path, wanted: tuple[int, int, int]) -> ImageSet:
-    with _npz_images(field, path) as (member, dtype, shape):
+    with npz_images(field, path) as (member, dtype, shape):
         _checked(field, path, (dtype, shape), wanted)
         size = max(1, _BLOCK_BYTES // math.prod(wanted)) * math.prod(wanted)
         read = (np.frombuffer(data, np.uint8) for data in iter(lambda: member.read(size), b""))

@@ -61,7 +61,7 @@ def load_images(
     root = location(name, path)
     if name == "npz":
         return _load_npz(root, image_size, channels)
-    return folder_images(root, image_size, channels, recipe, suffix=_suffix(name))
+    return folder_images(root, image_size, channels, recipe, suffix=suffix_of(name))
 
 
 def encoded_images(name: str, path: str | None, data_dir: str, ids: Collection[str]) -> dict[str, bytes]:
@@ -73,7 +73,7 @@ def encoded_images(name: str, path: str | None, data_dir: str, ids: Collection[s
     root = location(name, path)
     if name == "npz":
         return {}
-    return {one: file.read_bytes() for one, file in named_files(root, _suffix(name)) if one in ids}
+    return {one: file.read_bytes() for one, file in named_files(root, suffix_of(name)) if one in ids}
 
 
 def location(name: str, path: str | None, data_dir: str = "") -> epath.Path:
@@ -103,7 +103,7 @@ def _orl_folder() -> epath.Path:
     return epath.Path(spec.origin).parent / "datasets" / "ORL_faces"
 
 
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
     """Of ORL's folder only the photos are read: there is a README among them."""
     return ".pgm" if name == "orl" else ""
 
@@ -183,12 +183,7 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
         raise ValueError(f"dataset.path {str(path)!r} has no array 'images'; it has {sorted(data)}")
     images = data["images"]
     images = images[..., None] if images.ndim == 3 else images
-    wanted = (image_size, image_size, channels)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted or not len(images):
-        raise ValueError(
-            f"dataset.path {str(path)!r}: 'images' is {images.dtype} {images.shape}, the config asks for uint8"
-            f" (N, {image_size}, {image_size}, {channels}) with N > 0"
-        )
+    check_pixels(path, images.dtype, images.shape, image_size, channels)
     count = len(images)
     labels = data.get("labels", np.full(count, -1))
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
@@ -202,3 +197,12 @@ def _load_npz(path: epath.Path, image_size: int, channels: int) -> ImageSet:
         raise ValueError(f"dataset.path {str(path)!r}: 'ids' has {repeated!r} twice; they must differ")
     names = tuple(str(k) for k in range(int(labels.max()) + 1))
     return ImageSet(images, labels.astype(np.int32), ids, names)
+
+
+def check_pixels(path: epath.Path, dtype: np.dtype, shape: tuple[int, ...], image_size: int, channels: int) -> None:
+    """Raises `ValueError` unless the array `images` of an npz file is what the config asks for."""
+    if dtype != np.uint8 or len(shape) != 4 or shape[1:] != (image_size, image_size, channels) or not shape[0]:
+        raise ValueError(
+            f"dataset.path {str(path)!r}: 'images' is {dtype} {shape}, the config asks for uint8"
+            f" (N, {image_size}, {image_size}, {channels}) with N > 0"
+        )

@@ -95,10 +95,7 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
     Raises:
       ValueError: if the fraction is out of range, or leaves no image to train on or none held out.
     """
-    if not 0 <= heldout_fraction < 1:
-        raise ValueError(f"dataset.heldout_fraction must be in [0, 1), got {heldout_fraction}")
-    if not 0 <= near_duplicate <= 1:
-        raise ValueError(f"dataset.near_duplicate must be in (0, 1], or 0 for the pool's own, got {near_duplicate}")
+    check_shares(heldout_fraction, near_duplicate)
     if heldout_fraction == 0:
         return Split(dataclasses.replace(images, skipped=()), images[np.zeros(0, int)], images.skipped)
     held = np.zeros(len(images), bool)
@@ -121,6 +118,14 @@ def split_images(images: ImageSet, heldout_fraction: float, near_duplicate: floa
         )
     train, heldout = np.flatnonzero(~held), np.flatnonzero(held)
     return Split(images[train], images[heldout], images.skipped, groups[np.concatenate([train, heldout])], cosine)
+
+
+def check_shares(heldout_fraction: float, near_duplicate: float) -> None:
+    """Raises `ValueError` for a share or a cosine out of range."""
+    if not 0 <= heldout_fraction < 1:
+        raise ValueError(f"dataset.heldout_fraction must be in [0, 1), got {heldout_fraction}")
+    if not 0 <= near_duplicate <= 1:
+        raise ValueError(f"dataset.near_duplicate must be in (0, 1], or 0 for the pool's own, got {near_duplicate}")
 
 
 def _largest(images: ImageSet, groups: np.ndarray, cosine: float) -> str:

@@ -303,8 +303,8 @@ def test_exact_guide_runs_from_the_labels_to_the_end(finished, copy):
     assert [split.train.ids[i] for i in matches.indices[:, 0]] == best
 
 
-def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy):
-    """It is its own ceiling, level by level; the student has the same one to be measured against."""
+def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy, caplog):
+    """It is its own ceiling, level by level; the student has the same one. Few of 40 classes have two of 16 images."""
     student = json.loads((copy / "classifier" / MANIFEST).read_text())["facts"]
     for folder in ("classifier", "extract", "recall", "detect", "steer", "report"):
         remove(copy / folder)
@@ -313,6 +313,10 @@ def test_facts_of_an_exact_guide_say_what_it_is_and_how_near_to_the_ceiling(copy
     assert (facts["guide"], facts["synthetic"], facts["set_images"], facts["num_classes"]) == ("exact", True, 16, 40)
     assert facts["agreement"] == facts["ceiling"] == student["ceiling"]
     assert facts["agreement"].keys() == student["agreement"].keys()
+    assert facts["thin_classes"] == student["thin_classes"] >= 40 - 16 // 2
+    said = f"the guide may not guide: {facts['thin_classes']} of its 40 classes have one image or none"
+    assert any(said in record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "may not guide" in (copy / "report.html").read_text()
 
 
 def test_block_of_an_exact_guide_is_no_other_audit(copy):

@@ -619,3 +619,17 @@ def test_ratios_are_readable(ratio, text):
 def test_operations_are_readable():
     assert operations(3.14e17) == "3.1 · 10¹⁷"
     assert operations(1e12) == "1.0 · 10¹²"
+
+
+def test_guide_section_says_of_each_method_why_its_guide_may_not_guide():
+    numbers = metrics(10)
+    sound = " ".join(page(numbers).split())
+    assert "may not guide" not in sound
+    weak = {"thin_classes": 3, "agreement": {"0": 0.25, "500": 0.25}}
+    numbers["methods"][1] = numbers["methods"][1] | {"distill": DISTILLED | weak}
+    text = " ".join(page(numbers).split())
+    section = text[text.index(">The guide<") :]
+    assert "The guide may not guide: 3 of its 4 classes have one image or none" in section
+    assert "gives 2 of 8 images their label, 25.0 % [3.2, 65.1], and chance is 25.0 %" in section
+    numbers["methods"].append(numbers["methods"][1] | {"method": "side_clusters", "labels": "clusters"})
+    assert "The guide of SIDE may not guide" in " ".join(page(numbers).split())

@@ -27,7 +27,7 @@ def bytes_written(setting: Setting) -> dict[str, int]:
     options, pixels = setting.options, math.prod(setting.shape)
     rows = list(options.rows().values())
     guided = [row for row in rows if row.classifier.guide != "none" and max(row.extract.scales) > 0]
-    photos = setting.num_train * (1 + setting.has_heldout)
+    photos = setting.num_train + setting.heldout
     written = {"photos": photos * pixels}
     if options.target.source == "train":
         written["target"] = _training({"params": setting.model.params}, options.target.train)

@@ -1,4 +1,7 @@
-"""`--dry_run`: the cost of an audit as text. It needs neither data nor weights, runs nothing and writes nothing."""
+"""`--dry_run`: the cost of an audit as text.
+
+It reads the data and the model that the config names, needs neither, runs no stage and writes nothing.
+"""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -9,47 +12,45 @@ from side_jax.audit.cost import equal_compute
 from side_jax.audit.cost.accelerators import ACCELERATORS
 from side_jax.audit.cost.count import Cost, Need, audit_cost
 from side_jax.audit.cost.disk import ID_CHARACTERS, bytes_written
-from side_jax.audit.cost.jobs import AUTO_BATCH, CLASSES, Setting
+from side_jax.audit.cost.inputs import ABSENT, read_inputs
+from side_jax.audit.cost.jobs import AUTO_BATCH, Setting
+from side_jax.audit.cost.machine import Machine, machine_name, measure
 from side_jax.audit.options import AuditOptions, Config
-from side_jax.audit.pipeline import check_model
 from side_jax.audit.provenance import left_out
 from side_jax.audit.stages.extract import SURROGATE, ExtractStage
-from side_jax.audit.target_files import read_architecture
-from side_jax.diffusion.schedule import Schedule
 from side_jax.matching.descriptors import DESCRIPTORS
 from side_jax.runtime.batch_size import AUTO, CEILING, largest_batch
 from side_jax.runtime.files import Json
-from side_jax.targets.target import Network, Target, abstract_target
 
 UTILISATION = 0.2  # of the peak; an assumption, not a measurement
-_TRAINING_IMAGES = 10_000  # an assumption: the data are not read
-_ABSENT = "(not given)"  # stands for a path that the dry run never opens
 
 
 def dry_run(config: Config, utilisation: float = UTILISATION) -> str:
     """What the audit of a config will cost, as text.
 
     Args:
-      config: a ConfigDict or mapping with the fields of configs/default.py. Paths may be empty, or lead nowhere; of a
-        target to be loaded its configuration is read if it is there.
+      config: a ConfigDict or mapping with the fields of configs/default.py. Paths may be empty, or lead nowhere: what
+        is then assumed is said first. Where they lead to photos or to a model, photos are counted and the model's
+        configuration is read.
       utilisation: share of an accelerator's peak speed that is reached, in (0, 1].
 
     Raises:
-      ValueError: for a bad config, as an audit would.
+      ValueError: for a bad config, or photos or a model that do not fit it, as an audit would.
     """
     if not 0 < utilisation <= 1:
         raise ValueError(f"--utilisation must be above 0 and at most 1, got {utilisation}")
-    options = _options(config)
-    target, source = _target(options)
-    setting = Setting(options, target, jax.device_count(), _TRAINING_IMAGES)
+    inputs = read_inputs(_options(config))
+    setting = inputs.setting
     cost, written = audit_cost(setting), bytes_written(setting)
     if more := equal_compute.work(setting, SURROGATE, ExtractStage()):
         cost.works.append(more)
+    machine = measure(setting)
     return "\n".join(
         [
-            "Dry run: counted from compiled programs, nothing is run or written.",
+            "Dry run: counted from compiled programs. No stage is run, nothing is written.",
+            *inputs.lines,
             "",
-            *_parameter_lines(cost, source),
+            *_parameter_lines(cost, inputs.source),
             "",
             *_work_lines(cost),
             "",
@@ -57,8 +58,9 @@ def dry_run(config: Config, utilisation: float = UTILISATION) -> str:
             "",
             *_table([["Bytes written", ""], *([what, _decimal(size) + "B"] for what, size in written.items())]),
             "",
-            *_hour_lines(cost, utilisation),
+            *_hour_lines(cost, utilisation, machine),
             "",
+            *_machine_lines(setting, machine),
             *_assumption_lines(setting, cost),
         ]
     )
@@ -69,35 +71,13 @@ def _options(config: Config) -> AuditOptions:
     plain: Json = copy.deepcopy(config.to_dict() if hasattr(config, "to_dict") else dict(config))
     target, extract, samples = (plain.get(group) for group in ("target", "extract", "samples"))
     if isinstance(target, Mapping) and target.get("source") == "load":
-        plain["target"] = {**target, "path": target.get("path") or _ABSENT}
+        plain["target"] = {**target, "path": target.get("path") or ABSENT}
     if isinstance(target, Mapping) and target.get("source") == "none":
         given = dict(samples or {}).get("paths")
-        plain["samples"] = {"paths": given or (("samples", _ABSENT),)}
+        plain["samples"] = {"paths": given or (("samples", ABSENT),)}
     if isinstance(extract, Mapping) and (kind := DESCRIPTORS.get(str(extract.get("descriptor")))) and kind.weights:
-        plain["extract"] = {**extract, "weights": extract.get("weights") or _ABSENT}
+        plain["extract"] = {**extract, "weights": extract.get("weights") or ABSENT}
     return AuditOptions.from_config(plain)
-
-
-def _target(options: AuditOptions) -> tuple[Target | None, str]:
-    """The target with abstract parameters, if there is one, and the source of its architecture."""
-    if options.modelless:
-        return None, "no model"
-    dataset, path = options.dataset, options.target.path
-    found, source = None, "target.unet"
-    if options.target.source == "load":
-        found = read_architecture(path)
-        source = path if found else f"target.unet, for target.path {path!r} is not there"
-    net: Network = found or options.target.make_net(dataset.image_size, dataset.channels)
-    if net.image_shape[0] != dataset.image_size:
-        raise ValueError(
-            f"target {path} makes images of {net.image_shape[0]} pixels, dataset.image_size is {dataset.image_size};"
-            " set it to the target's"
-        )
-    net.check(dataset.image_size, dataset.channels)
-    schedule = Schedule() if options.target.source == "load" else options.target.make_schedule()
-    target = abstract_target(net, schedule)
-    check_model(options, target)
-    return target, source
 
 
 def _parameter_lines(cost: Cost, source: str) -> list[str]:
@@ -148,17 +128,33 @@ def _largest(need: Need, memory: int, devices: int) -> int:
         return 0
 
 
-def _hour_lines(cost: Cost, utilisation: float) -> list[str]:
-    rows = [[f"Device-hours at {utilisation:.0%} of peak", *(one.name for one in ACCELERATORS)]]
+def _hour_lines(cost: Cost, utilisation: float, machine: Machine | None) -> list[str]:
+    """Hours on the accelerators by their data sheets and, in the last column, on this machine as it was measured."""
+    names = [*(one.name for one in ACCELERATORS), *([machine.name] if machine else ())]
+    rows = [[f"Device-hours at {utilisation:.0%} of peak", *names]]
     stages = dict.fromkeys(work.stage for work in cost.works)
-    totals = [0.0] * len(ACCELERATORS)
+    totals = [0.0] * len(names)
     for stage in stages:
         works = [work for work in cost.works if work.stage == stage]
         hours = [sum(one.hours(w.total, w.precision, utilisation) for w in works) for one in ACCELERATORS]
+        hours += [sum(machine.hours(w.total, w.precision) for w in works)] if machine else []
         totals = [total + more for total, more in zip(totals, hours, strict=True)]
         rows.append([stage, *(f"{value:,.3g}" for value in hours)])
     rows.append(["in all", *(f"{value:,.3g}" for value in totals)])
     return _table(rows)
+
+
+def _machine_lines(setting: Setting, machine: Machine | None) -> list[str]:
+    """What the column of this machine is."""
+    what = "the descriptor" if setting.options.modelless else "one step of the target's network"
+    if machine is None:
+        return [f"No hours on {machine_name()}: {what} does not fit its memory."]
+    images = f"{machine.batch} image" + ("s" if machine.batch > 1 else "")
+    step, product = (_decimal(machine.speeds[precision]) for precision in ("bfloat16", "float32"))
+    return [
+        f"Measured now on {machine.name}: {step}FLOP/s in {what} on {images}, {product}FLOP/s in a matrix product.",
+        "Its hours are at these speeds; --utilisation is for the others.",
+    ]
 
 
 def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
@@ -166,23 +162,17 @@ def _assumption_lines(setting: Setting, cost: Cost) -> list[str]:
     options = setting.options
     kind = jax.devices()[0].device_kind
     counted = "as compiled" if cost.compiled_count else "as given to the compiler, which hides some in custom calls"
-    heldout = " and as many held out" if setting.has_heldout else ""
     lines = [
         f"Counted {counted}, for {kind}: another device's compiler fuses otherwise, and its memory differs.",
-        f"Assumed: {setting.num_train:,} training images{heldout}, with names of {ID_CHARACTERS} characters;",
+        f"{setting.num_train:,} training and {setting.heldout:,} held-out photos; names of {ID_CHARACTERS} characters:",
         "match, descriptors of real images and match tables depend on them.",
         "Speed: products of float32 as JAX multiplies by default, TF32 on a GPU and one pass of bfloat16 on a TPU;",
         "those of matches in full float32. The share of the peak is assumed too: --utilisation.",
     ]
     if options.precision != "float32" and not options.modelless:
         lines.append("The sampler and SSCD in bfloat16; their memory is counted in float32, which is more.")
-    if not options.modelless and any(row.labels.source in ("classifier", "dataset") for row in options.rows().values()):
-        lines.append(f"Assumed: {CLASSES:,} classes of training images, where labels come from those.")
     if options.modelless:
-        lines += [
-            f"Assumed: extract.num_images, {options.extract.num_images:,}, generated images in each set.",
-            f"Left out, as there is no model: {', '.join(left_out(options))}.",
-        ]
+        lines.append(f"Left out, as there is no model: {', '.join(left_out(options))}.")
     if AUTO in (options.synthesize.batch_size, options.extract.batch_size):
         lines.append(f"Batch {AUTO}: the largest that fits, estimated from a batch of {AUTO_BATCH}.")
     return lines

@@ -20,7 +20,7 @@ from side_jax.targets.target import Target
 if TYPE_CHECKING:
     from side_jax.audit.options import AuditOptions
 
-CLASSES = 1_000  # an assumption: the labels of the training photos are not read
+CLASSES = 1_000  # an assumption, where the classes of the training photos are not known
 AUTO_BATCH = 64  # batch from which the memory of an automatic batch is extrapolated
 _LABEL_BATCH = 256  # images that the teacher labels at once
 
@@ -30,11 +30,12 @@ class Setting:
     """The audit that is counted.
 
     Attributes:
-      options: of the audit; no file that they name is opened.
+      options: of the audit.
       target: without numbers; None for an audit without a model.
       devices: over which a batch is split.
       num_train: training images.
       num_classes: classes of training images.
+      num_heldout: held-out images; None: as many as training images, if any are held out.
     """
 
     options: "AuditOptions"
@@ -42,6 +43,7 @@ class Setting:
     devices: int
     num_train: int
     num_classes: int = CLASSES
+    num_heldout: int | None = None
 
     @property
     def model(self) -> Target:
@@ -70,6 +72,11 @@ class Setting:
     def has_heldout(self) -> bool:
         """Whether the audit has held-out photos."""
         return bool(self.options.dataset.heldout_fraction or self.options.dataset.heldout_path)
+
+    @property
+    def heldout(self) -> int:
+        """Number of held-out images."""
+        return self.num_train * self.has_heldout if self.num_heldout is None else self.num_heldout
 
     def methods(self) -> "dict[str, AuditOptions]":
         """The options of each method, by the suffix of its stages' names; a single method has an empty suffix."""
@@ -126,9 +133,12 @@ class Work:
 
 
 def match_flops(setting: Setting) -> float:
-    """Dot products of descriptors, and of pixels with their squared norms (`nearest_l2`): 2·M·(D + P + 1) an image."""
-    sets = 1 + setting.has_heldout
-    return 2.0 * sets * setting.num_train * (setting.dimensions + math.prod(setting.shape) + 1)
+    """Dot products of descriptors, and of pixels with their squared norms (`nearest_l2`): 2·M·(D + P + 1) an image.
+
+    M counts no more held-out than training images: those that are paired.
+    """
+    photos = setting.num_train + min(setting.num_train, setting.heldout)
+    return 2.0 * photos * (setting.dimensions + math.prod(setting.shape) + 1)
 
 
 def set_images(setting: Setting, row: "AuditOptions") -> int:

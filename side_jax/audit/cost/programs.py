@@ -141,13 +141,14 @@ def log_prob(guide: Guide, shape: Shape, batch: int) -> Lowered:
     return Lowered(lowered, batch, tree_bytes(guide))
 
 
-def sampling_step(target: Target, batch: int, guide: Guide | None = None) -> Lowered:
-    """One step of the sampler: one call of the network and, with a guide, its gradient."""
+def sampling_step(target: Target, batch: int, guide: Guide | None = None, dtype: DTypeLike = jnp.float32) -> Lowered:
+    """One step of the sampler: one call of the network, whose blocks run in `dtype`, and a guide's gradient."""
 
     def step(
         target: Target, guide: Guide | None, x_t: jax.Array, t: jax.Array, labels: jax.Array, lam: jax.Array
     ) -> Prediction:
-        denoise: Denoise = functools.partial(target.denoise, classes=None if target.net.num_classes is None else labels)
+        classes = None if target.net.num_classes is None else labels
+        denoise: Denoise = functools.partial(target.denoise, classes=classes, dtype=dtype)
         if guide is not None:
             gradient = functools.partial(guide.gradient, labels=labels)
             denoise = guided(denoise, gradient, target.schedule.process(), lam)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from side_jax.audit.stage import Audit, Stage
 from side_jax.audit.stages.label import labelled_photos, start_spec, surrogate_images
 from side_jax.diffusion.guide import Guide
 from side_jax.diffusion.process import Process
+from side_jax.evidence.weak_guide import thin_classes, weaknesses
 from side_jax.runtime.declare import CONTENT, at_least, decided, one_of, option
 from side_jax.runtime.distributed import is_primary, once
 from side_jax.runtime.files import AuditError, Json
@@ -60,6 +62,8 @@ from side_jax.surrogate.torchvision import load_resnet, start_from_pretrained
 
 if TYPE_CHECKING:
     from side_jax.audit.options import AuditOptions
+
+_log = logging.getLogger(__name__)
 
 
 def _networks(options: "ClassifierOptions") -> bool:
@@ -145,7 +149,7 @@ class DistillStage(Stage):
                 _check_exact(row, audit)
 
     def run(self, audit: Audit) -> Json:
-        """Writes the guide, and measures its agreement with the labels by noise level."""
+        """Writes the guide, measures its agreement with the labels by noise level, and warns if it is at chance."""
         images, labels = surrogate_images(audit), read_labels(audit.folder("labels"))
         process = audit.target().schedule.process()
         measured, trained = _agreement_images(audit, len(images))
@@ -165,10 +169,14 @@ class DistillStage(Stage):
             known = _known(audit.options.classifier, ceiling, facts["ceiling"], process)
             guide, found = _network(audit, images[trained], labels, labels.targets[trained], known)
             facts |= found | {"agreement": agreement(guide)}
+        trained_on = bool(np.isin(measured, trained).any())
+        facts |= {"agreement_images": len(measured), "agreement_trained_on": trained_on}
+        facts["thin_classes"] = thin_classes(labels.labels, labels.num_classes)
         if is_primary():
             _log_agreement(audit.folder("classifier"), facts["agreement"])
-        trained_on = bool(np.isin(measured, trained).any())
-        return facts | {"agreement_images": len(measured), "agreement_trained_on": trained_on}
+            for sentence in weaknesses(facts, audit.options.labels.source):
+                _log.warning("distill: the guide may not guide: %s", sentence)
+        return facts
 
     def progress(self, audit: Audit) -> Iterator[str]:
         """Training steps of the student."""

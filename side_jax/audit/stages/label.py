@@ -144,14 +144,7 @@ class LabelStage(Stage):
     def check(self, audit: Audit) -> None:
         """A teacher, or a guide of the photos' labels, needs at least two classes."""
         labels = audit.split.train.labels
-        for row in audit.options.rows().values():
-            labelled = row.classifier.guide != "none" and (row.labels.has_teacher or row.labels.source == "dataset")
-            if labelled and len(np.unique(labels[labels >= 0])) < 2:
-                raise ValueError(
-                    f"labels.source={row.labels.source!r} needs training images of at least 2 classes, in class"
-                    " folders; use labels.source='clusters' (with another labels.descriptor than teacher) for images"
-                    " without labels"
-                )
+        check_num_classes(audit.options, len(np.unique(labels[labels >= 0])))
 
     def run(self, audit: Audit) -> Json:
         """Writes labels.npz and, if one is needed, the teacher."""
@@ -199,6 +192,21 @@ class LabelStage(Stage):
             name = embed.facts.name
             lower = lambda size: programs.descriptor(embed, shape, size)  # noqa: E731
             yield Job(stage, f"{name} descriptor", count, name, lower, _BATCH, 1, "float32", limits=False)
+
+
+def of_classes(row: "AuditOptions") -> bool:
+    """True if a method needs the classes of the training photos: for a teacher, or as the labels of its guide."""
+    return row.classifier.guide != "none" and (row.labels.has_teacher or row.labels.source == "dataset")
+
+
+def check_num_classes(options: "AuditOptions", num_classes: int) -> None:
+    """Raises `ValueError` if the training photos have fewer than two classes where a method needs them."""
+    for row in options.rows().values():
+        if of_classes(row) and num_classes < 2:
+            raise ValueError(
+                f"labels.source={row.labels.source!r} needs training images of at least 2 classes, in class folders;"
+                " use labels.source='clusters' (with another labels.descriptor than teacher) for images without labels"
+            )
 
 
 def start_spec(audit: Audit) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from side_jax.evidence.weak_guide import weaknesses
 from side_jax.report.blocks import Block, Figure, Note
 from side_jax.report.figures import HELDOUT, REAL, TRAIN, new_axes, svg
 from side_jax.report.section import Page, Section
@@ -19,8 +20,21 @@ def _blocks(page: Page) -> Iterator[Block]:
         " the optimum of the student's loss (Eq. 11) on the same images: the ceiling. Near the right end no classifier"
         " could tell much; a fall well before it means a weak guide."
     )
+    for sentence in _weak(page.metrics):
+        yield Note(sentence)
     curve = agreement_curve(_agreement(page.metrics), distill["num_classes"])
     yield Figure(curve, "Agreement of the guide with its labels, by timestep")
+
+
+def _weak(metrics: Json) -> list[str]:
+    """Why a method's guide may not guide, a sentence each, with the method's name if there are several."""
+    groups = [group for group in metrics["methods"] if group["distill"]]
+    of = {group["method"]: f" of {method_name(group['method'])}" if len(groups) > 1 else "" for group in groups}
+    return [
+        f"The guide{of[group['method']]} may not guide: {sentence}."
+        for group in groups
+        for sentence in weaknesses(group["distill"], group["labels"])
+    ]
 
 
 def _agreement(metrics: Json) -> dict[str, dict[str, float]]:

@@ -4,12 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from configs import celeba_hq, custom_folder
 from side_jax.audit.cost import dry_run as module
 from side_jax.audit.cost.accelerators import ACCELERATORS
 from side_jax.audit.cost.count import Cost, Need
 from side_jax.audit.cost.dry_run import dry_run
+from side_jax.audit.cost.jobs import Work
+from side_jax.audit.cost.machine import Machine
 from side_jax.audit.cost.programs import Program, sampling_step
 from side_jax.audit.options import AuditOptions
 from side_jax.diffusion.schedule import Schedule
@@ -111,11 +114,33 @@ def test_impossible_utilisation_is_named(utilisation):
 
 def test_half_the_utilisation_takes_twice_the_hours():
     hours = [
-        [float(word) for word in section(dry_run(config(), share), "Device-hours")[-1].split()[2:]]
+        [float(word) for word in section(dry_run(config(), share), "Device-hours")[-1].split()[2:-1]]
         for share in (0.4, 0.2)
-    ]
+    ]  # but of the machine that it runs on, the last column
     assert len(hours[0]) == len(ACCELERATORS)
     assert [2 * value for value in hours[0]] == pytest.approx(hours[1], rel=0.01)
+
+
+def test_the_machine_that_it_runs_on_has_a_column_at_the_speed_that_was_measured():
+    machine = Machine("this CPU, 2 cores", {"default": 1e9, "bfloat16": 1e9, "float32": 2e9}, 4)
+    works = [Work("extract", "unguided", 10, 36e10), Work("extract", "match", 10, 36e10, "float32")]
+    header, row, total = module._hour_lines(Cost({}, works, [], 1, True), 0.2, machine)
+    assert header.endswith("TPU v6e  this CPU, 2 cores")
+    assert row.split()[-1] == total.split()[-1] == "1.5"  # 3.6 TFLOP at 1 GFLOP/s, and as many at 2
+    assert module._hour_lines(Cost({}, works, [], 1, True), 0.2, None)[0].endswith("TPU v6e")
+
+
+def test_what_is_assumed_is_said_first_and_loudly_and_what_is_there_is_counted(tmp_path):
+    for k in range(3):
+        Image.new("L", (4, 4), k).save(tmp_path / f"{k}.png")
+    text = dry_run(config(**{"dataset.path": str(tmp_path), "dataset.heldout_path": "no_such"}))
+    assert text.split("\n\n")[0].splitlines()[1:] == [
+        "ASSUMED: the model is the UNet of target.unet, as target.path is empty",
+        f"Counted: 3 photos in {str(tmp_path)!r}",
+        "ASSUMED: 3 held-out photos, as dataset.heldout_path 'no_such' does not exist",
+    ]
+    assert section(text, "Bytes written")[0].split()[1:] == ["1.54", "kB"]  # 6 photos of 16 x 16
+    assert "Measured now on this" in text
 
 
 def lines_for(batch, gibibytes, devices=1):
