@@ -30,7 +30,7 @@ from side_jax.report import gate
 from side_jax.report.audit_json import read_audit
 from side_jax.report.closing import closing
 from side_jax.runtime import distributed, preemption
-from side_jax.runtime.files import AuditError, write_bytes
+from side_jax.runtime.files import AuditError, Json, write_bytes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go: runs/orl, gs://bucket/orl. Alone: resume it.")
@@ -162,16 +162,21 @@ def _run(audit: Audit, release: gate.Gate | None) -> int:
         (audit.workdir / gate.JUNIT).unlink(missing_ok=True)  # of an earlier run: this one may not come to the gate
     workdir = pipeline.execute(audit, tuple(_STAGES.value))
     if "report" in _STAGES.value and distributed.is_primary():
-        print(*closing(read_audit(workdir), str(workdir)), f"report: {workdir / 'report.html'}", sep="\n")
+        print(*closing(_audit_json(workdir), str(workdir)), f"report: {workdir / 'report.html'}", sep="\n")
     return 0 if release is None else _decide(release, workdir)
+
+
+def _audit_json(workdir: epath.Path) -> Json:
+    """audit.json. Raises `gate.Undecided` for one that cannot be read."""
+    try:
+        return read_audit(workdir)
+    except ValueError as error:
+        raise gate.Undecided(str(error)) from error
 
 
 def _decide(release: gate.Gate, workdir: epath.Path) -> int:
     """Prints what the gate says, and writes it for a CI system. Raises `gate.Undecided`."""
-    try:
-        audit = read_audit(workdir)
-    except ValueError as error:
-        raise gate.Undecided(str(error)) from error
+    audit = _audit_json(workdir)
     decided = gate.outcome(release, audit)
     if distributed.is_primary():
         write_bytes(workdir / gate.JUNIT, gate.junit(decided, audit))
