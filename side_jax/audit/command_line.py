@@ -27,10 +27,10 @@ from side_jax.audit.stage import Audit
 from side_jax.audit.stages.detect import DetectStage
 from side_jax.audit.stages.recall import RecallStage
 from side_jax.report import gate
-from side_jax.report.audit_json import read_audit
+from side_jax.report.audit_json import Unreadable, read_audit
 from side_jax.report.closing import closing
 from side_jax.runtime import distributed, preemption
-from side_jax.runtime.files import AuditError, Json, write_bytes
+from side_jax.runtime.files import AuditError, write_bytes
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/; --config.FIELD=VALUE overrides a field.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts go: runs/orl, gs://bucket/orl. Alone: resume it.")
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         except (flags.Error, AuditError, ValueError, OSError) as error:
             full = "No space left on device" in str(error)
             print(f"error: {error}{'; make space, and the same command resumes' if full else ''}", file=sys.stderr)
-            return 2 if isinstance(error, (pipeline.Refused, gate.Undecided)) else failed
+            return 2 if isinstance(error, (pipeline.Refused, gate.Undecided, Unreadable)) else failed
         except KeyboardInterrupt:
             print("interrupted; the same command resumes", file=sys.stderr)
             return 130
@@ -162,21 +162,13 @@ def _run(audit: Audit, release: gate.Gate | None) -> int:
         (audit.workdir / gate.JUNIT).unlink(missing_ok=True)  # of an earlier run: this one may not come to the gate
     workdir = pipeline.execute(audit, tuple(_STAGES.value))
     if "report" in _STAGES.value and distributed.is_primary():
-        print(*closing(_audit_json(workdir), str(workdir)), f"report: {workdir / 'report.html'}", sep="\n")
+        print(*closing(read_audit(workdir), str(workdir)), f"report: {workdir / 'report.html'}", sep="\n")
     return 0 if release is None else _decide(release, workdir)
-
-
-def _audit_json(workdir: epath.Path) -> Json:
-    """audit.json. Raises `gate.Undecided` for one that cannot be read."""
-    try:
-        return read_audit(workdir)
-    except ValueError as error:
-        raise gate.Undecided(str(error)) from error
 
 
 def _decide(release: gate.Gate, workdir: epath.Path) -> int:
     """Prints what the gate says, and writes it for a CI system. Raises `gate.Undecided`."""
-    audit = _audit_json(workdir)
+    audit = read_audit(workdir)
     decided = gate.outcome(release, audit)
     if distributed.is_primary():
         write_bytes(workdir / gate.JUNIT, gate.junit(decided, audit))

@@ -18,6 +18,10 @@ SCHEMA_VERSION = 1
 _ANSWERS = ("copies", "photos", "guidance", "guidance_at_equal_compute", "membership", "steering")
 
 
+class Unreadable(ValueError):
+    """An audit.json that is not there, is none, or is of another version: the file is bad, and not the run."""
+
+
 def audit_json(metrics: Json, facts: Json, withheld: bool) -> Json:
     """audit.json.
 
@@ -95,21 +99,21 @@ def read_audit(path: epath.PathLike) -> Json:
     """audit.json of a workdir, or of a path to the file.
 
     Raises:
-      ValueError: one line, if it is missing, is no audit.json, or is of another version.
+      Unreadable: one line, if it is missing, is no audit.json, or is of another version.
     """
     file = epath.Path(path)
     file = file / FILE if file.is_dir() else file
     if not file.exists():
-        raise ValueError(f"{str(file)!r} does not exist: the report stage writes {FILE}")
+        raise Unreadable(f"{str(file)!r} does not exist: the report stage writes {FILE}")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON, or of UTF-8
-        raise ValueError(f"{str(file)!r} is no {FILE}: {error}") from error
+        raise Unreadable(f"{str(file)!r} is no {FILE}: {error}") from error
     if not isinstance(found, dict) or "schema_version" not in found:
-        raise ValueError(f"{str(file)!r} is no {FILE} of side_jax: it has no schema_version")
+        raise Unreadable(f"{str(file)!r} is no {FILE} of side_jax: it has no schema_version")
     version = found["schema_version"]
     if version != SCHEMA_VERSION:
-        raise ValueError(
+        raise Unreadable(
             f"{str(file)!r} has schema_version {version!r}, and this side_jax reads {SCHEMA_VERSION}: make the report"
             " again, or use the side_jax that wrote it"
         )

@@ -15,6 +15,7 @@ from side_jax.report.blocks import Block, Cell, Figure, Note, Picture, Table
 from side_jax.report.figures import new_axes, svg
 from side_jax.report.finished import Finished
 from side_jax.report.page import withheld
+from side_jax.report.redact import blurred
 from side_jax.report.wording import SIGNIFICANT, band_range, decimals, interval, p_value, percent
 from side_jax.runtime.files import differing
 
@@ -179,6 +180,7 @@ def at_risk(a: Finished, b: Finished) -> Said:
     rate = f"at a false-discovery rate of {100 * SURE:g} %"
     said = f"Photos at risk {rate}: {len(sure[0])} in A, {len(sure[1])} in B{f' ({counts})' if counts else ''}."
     rows: list[list[Cell]] = []
+    redact = any(audit.options["report"]["redact"] for audit in (a, b))
     for kind, found in kinds.items():
         order = sorted(
             found, key=lambda key: min(float(rows[key]["false_discovery_rate"]) for rows in listed if key in rows)
@@ -187,7 +189,8 @@ def at_risk(a: Finished, b: Finished) -> Said:
             audit = b if content in b.trained_on else a
             name = next(rows[content]["id"] for rows in reversed(listed) if content in rows)
             rates = [_rate(side.get(content)) for side in listed]
-            rows.append([Picture(audit.pixels(content), name), name, kind, *rates])
+            pixels = audit.pixels(content)
+            rows.append([Picture(blurred(pixels) if redact else pixels, name), name, kind, *rates])
     if not rows:
         return [said], [Note(f"In neither audit is a photo at risk {rate}.")]
     headings = ["photo", "id", "", "A: false-discovery rate, images", "B: false-discovery rate, images"]

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from side_jax.evidence.verdicts import NO, NOT_ENOUGH, YES
+from side_jax.evidence.verdicts import NO, NOT_ENOUGH
+from side_jax.evidence.whole_verdict import COPIES, NOTHING_FOUND
 from side_jax.report.answers import Answer, answers
 from side_jax.report.blocks import Pair
 from side_jax.report.section import Page
@@ -59,7 +60,8 @@ def todo(page: Page, withheld: bool) -> list[str]:
         )
     if repeated := (metrics["duplicates"] or {}).get("repeated"):
         sentences.append(f"Keep one photo of each of {_counted(len(repeated), 'repeated picture')}.")
-    if any(one["answer"] == YES for one in copies):
+    word = metrics["verdict"]["word"]
+    if word == COPIES:
         sentences.append("Do not release the target as it is. Audit the next one with the same config and compare.")
     if not page.calibrated:
         sentences.append(
@@ -68,7 +70,11 @@ def todo(page: Page, withheld: bool) -> list[str]:
         )
     if more := [one["detectable"]["to_halve"] for one in copies if _lacks_images(one)]:
         sentences.append(f"Generate {max(more):,} images (extract.num_images) to halve the share that would be seen.")
-    return sentences or ["Keep this page with the model, and audit again after the next training."]
+    if word == NOTHING_FOUND:
+        sentences.append("Keep this page with the model, and audit again after the next training.")
+    return sentences or [
+        "Hold out more photos, or ask for more images: this audit cannot tell (see the reasons above)."
+    ]
 
 
 def _lacks_images(answer: Json) -> bool:
@@ -80,7 +86,7 @@ def _unsaid(page: Page) -> list[str]:
     """What nobody should read into the page."""
     metrics, options = page.metrics, page.facts["options"]
     name, sentences = metrics["descriptor"]["name"], []
-    if name == "pixel" or name.startswith("pixel"):
+    if name.startswith("pixel"):
         mirrored = "" if options["extract"]["mirror"] else "mirrored, "
         sentences.append(f"Copies that are {mirrored}shifted or cropped: the descriptor compares whole images.")
     if not metrics["at_risk"]["decoys"]:

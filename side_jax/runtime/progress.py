@@ -42,7 +42,7 @@ class TimeToGo:
         self._left -= count
         now, since = time.monotonic(), self._since
         self._since = now
-        if since is None or self._said:
+        if since is None or self._said or self._left <= 0:
             return
         self._said = True
         seconds = self._left * (now - since) / count

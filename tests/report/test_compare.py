@@ -136,6 +136,10 @@ def test_photos_at_risk_are_compared_by_content(finished_smoke, other, tmp_path)
         [photos["ids"][3], "at risk in A, not trained on in B", "0.040, 1", "not listed"],
         [photos["ids"][2], "at risk in both", "0.040, 1", "0.060, 1"],
     ]
+    pictures = lambda text: re.findall(r'<img src="([^"]*)"', text)
+    change(other / "config.json", config__report__redact=True)  # one of the two is enough
+    redacted = pictures(page(first, other)[1])
+    assert len(redacted) == len(rows) and not set(redacted) & set(pictures(text))
 
 
 def test_recall_of_other_numbers_of_images_is_not_compared(finished_smoke, other):

@@ -33,6 +33,7 @@ def test_withheld_verdicts_leave_no_answers_and_one_thing_to_do():
 def test_copies_are_to_be_removed_and_not_released():
     numbers = metrics(40)
     numbers["verdicts"]["photos"] |= {"photos": 3}
+    numbers["verdict"]["word"] = "COPIES"
     sentences = todo(page(numbers), withheld=False)
     assert sentences[0].startswith("Remove 3 training photos and train again")
     assert any("Do not release" in sentence for sentence in sentences)
@@ -47,7 +48,17 @@ def test_too_few_images_ask_for_more_and_missing_heldout_photos_for_some():
 
 def test_a_no_has_nothing_to_do_and_says_what_it_would_have_missed():
     numbers = metrics(0, share=0.5)
+    numbers["verdict"]["word"] = "NOTHING FOUND"
     shown = head(page(numbers), withheld=False)
     assert shown.todo == ["Keep this page with the model, and audit again after the next training."]
     assert any(sentence.startswith("Copies rarer than 22") for sentence in shown.unsaid)
     assert "safe" not in " ".join([*shown.todo, *shown.unsaid])
+
+
+def test_what_to_do_follows_the_one_verdict_and_not_one_test():
+    """Recall may show copies where the unguided images do not."""
+    numbers = metrics(0, share=0.5)
+    numbers["verdict"]["word"] = "COPIES"
+    assert [sentence[:14] for sentence in todo(page(numbers), withheld=False)] == ["Do not release"]
+    numbers["verdict"]["word"] = "CANNOT TELL"
+    assert "cannot tell" in todo(page(numbers), withheld=False)[0]
